@@ -1,0 +1,86 @@
+"""The only file that knows which array library an array belongs to."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["dtype_of", "finite_rows", "is_torch", "like", "namespace", "to_host", "unwatched"]
+
+
+def is_torch(x: Any) -> bool:
+    """Whether ``x`` is a torch tensor; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def namespace(x: Any) -> Any:
+    """The array-API namespace of ``x``."""
+    if isinstance(x, np.ndarray | np.generic | float | int):
+        return np
+    from array_api_compat import array_namespace
+
+    return array_namespace(x)
+
+
+def like(host: NDArray[Any], reference: Any) -> Any:
+    """``host`` in the library, dtype and device of ``reference`` (unchanged if that is None)."""
+    if reference is None:
+        return host
+    if is_torch(reference):
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(host)).to(dtype=reference.dtype, device=reference.device)
+    return host.astype(reference.dtype, copy=False)
+
+
+def to_host(x: Any) -> NDArray[Any]:
+    """``x`` as a NumPy array: a copy from a device if need be, so never inside a trajectory."""
+    return np.asarray(x.detach().cpu().numpy()) if is_torch(x) else np.asarray(x)
+
+
+def dtype_of(dtype: Any, device: Any, model: Any) -> Any:
+    """An empty array that carries library, dtype and device for a run.
+
+    torch is chosen if ``device`` is given, ``dtype`` is a torch dtype, or the model says that it lives on a torch ``device``.
+    """
+    torch = sys.modules.get("torch")
+    device = getattr(model, "device", None) if device is None else device
+    wants_torch = device is not None or (torch is not None and isinstance(dtype, torch.dtype))
+    dtype = getattr(model, "dtype", None) if dtype is None else dtype
+    if not wants_torch:
+        return np.empty(0, np.float64 if dtype is None else dtype)
+    import torch as library
+
+    names: dict[Any, Any] = {"float32": library.float32, "float64": library.float64}
+    chosen = dtype if isinstance(dtype, library.dtype) else names[np.dtype(dtype).name] if dtype is not None else library.float64
+    return library.empty(0, dtype=chosen, device="cpu" if device is None else device)
+
+
+def finite_rows(blocks: list[Any]) -> NDArray[np.bool_]:
+    """For blocks of shape (n, *event): which samples are finite everywhere; one transfer from a device."""
+    xp = namespace(blocks[0])
+    good = None
+    for block in blocks:
+        flat = xp.isfinite(block.reshape((block.shape[0], -1)))
+        row = xp.all(flat, axis=1) if not is_torch(block) else flat.all(dim=1)
+        good = row if good is None else good & row
+    return to_host(good)
+
+
+class unwatched:
+    """Context without gradient recording, where torch is in use."""
+
+    def __init__(self, reference: Any) -> None:
+        self._context: Any = sys.modules["torch"].no_grad() if is_torch(reference) else None
+
+    def __enter__(self) -> None:
+        if self._context is not None:
+            self._context.__enter__()
+
+    def __exit__(self, *details: Any) -> None:
+        if self._context is not None:
+            self._context.__exit__(*details)

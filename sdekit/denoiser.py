@@ -1,0 +1,127 @@
+r"""The one model interface, ``denoise(y, sigma) -> E[x_0 | x_0 + sigma n = y]``, and conversions to it.
+
+For a linear process everything that the data say is in one block, :math:`y = \psi^T S^{-1} z / SNR` at level
+:math:`\sigma_{eff} = SNR^{-1/2}`, and the score of the whole state is :math:`-S^{-1}(z - \psi D(y; \sigma_{eff}))`: so one denoiser drives
+every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import BadInput, unknown
+from .kernel import solve_lower
+from .process import Process
+
+Array = NDArray[np.float64]
+
+__all__ = ["Denoiser", "StateScore", "from_model", "score"]
+
+
+class Denoiser(Protocol):
+    """``denoise(y, sigma)`` with y (batch, *shape) and sigma a number or (batch,); an attribute ``shape`` spares users to give it."""
+
+    def __call__(self, y: Any, sigma: Any) -> Any:
+        """The denoised data, of the shape of ``y``."""
+        ...
+
+
+class StateScore:
+    """A network trained on the whole state, in the place of a denoiser: ``score(z, t)`` maps (k, n, *shape) to the k blocks of the score.
+
+    Parameters
+    ----------
+    function : callable
+    shape : tuple of int
+        Shape of one block of one sample.
+    """
+
+    of_state = True
+
+    def __init__(self, function: Callable[[Any, float], Any], shape: tuple[int, ...] | None = None) -> None:
+        if not callable(function):
+            raise BadInput(f"function = {function!r} must be callable as score(z, t)")
+        self.function = function
+        if shape is not None:
+            self.shape = tuple(shape)
+
+    def __call__(self, z: Any, t: float) -> Any:
+        """The score of the state."""
+        return self.function(z, t)
+
+
+def score(process: Process, denoise: Denoiser, z: ArrayLike, t: float) -> Array:
+    r"""Score of the state, :math:`-S_t^{-1} (z - \psi_t D(y; \sigma_{eff}))`, for z (k, n, *shape) on the host.
+
+    Returns
+    -------
+    array (k, n, *shape)
+    """
+    z = np.asarray(z, float)
+    if z.ndim < 2 or z.shape[0] != process.k:
+        raise BadInput(f"z has shape {z.shape}; the first axis must be the {process.k} blocks, the second the samples")
+    kernel = process.kernel(t)
+    y = np.tensordot(kernel.observe, z, axes=1)
+    gap = z - np.multiply.outer(kernel.psi, np.asarray(denoise(y, float(kernel.sigma_eff))))
+    flat = solve_lower(kernel.chol, solve_lower(kernel.chol, gap.reshape(process.k, -1)), transpose=True)
+    return -flat.reshape(z.shape)
+
+
+class from_model:
+    r"""A denoiser out of a model that predicts something else, on another one-block process.
+
+    With ``a = psi(t)`` and ``s = sqrt(S(t))`` of that process, the model is asked at ``x = a y`` and ``t = time_of(sigma)``, and
+
+    ========  =================================================
+    ``kind``  denoised data
+    ========  =================================================
+    x0        the answer
+    eps       :math:`(x - s\,\epsilon) / a`
+    v         :math:`(a x - s v) / (a^2 + s^2)`
+    score     :math:`(x + s^2\,\mathrm{score}) / a`
+    ========  =================================================
+
+    Parameters
+    ----------
+    model : callable
+        ``model(x, t)``.
+    process : Process
+        The one-block process that the model was trained on.
+    kind : {"x0", "eps", "v", "score"}
+
+    Raises
+    ------
+    BadInput
+        For another kind, or a process with more than one block.
+    """
+
+    def __init__(self, model: Callable[[Any, Any], Any], process: Process, kind: str) -> None:
+        if kind not in ("x0", "eps", "v", "score"):
+            raise unknown("kind of prediction", kind, ["x0", "eps", "v", "score"])
+        if process.k != 1:
+            raise BadInput(f"process {process.name!r} has {process.k} blocks; a model of the whole state is wrapped by StateScore")
+        self.model, self.process, self.kind = model, process, kind
+        for name in ("shape", "device", "dtype"):
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
+
+    def __call__(self, y: Any, sigma: Any) -> Any:
+        """The denoised data."""
+        if np.ndim(sigma):
+            raise BadInput("from_model takes one level for the whole batch")
+        t = float(self.process.time_of(float(sigma)))
+        kernel = self.process.kernel(t)
+        a, s = float(kernel.psi[0]), float(kernel.chol[0, 0])
+        x = a * y
+        answer = self.model(x, t)
+        if self.kind == "x0":
+            return answer
+        if self.kind == "eps":
+            return (x - s * answer) * (1.0 / a)
+        if self.kind == "v":
+            return (a * x - s * answer) * (1.0 / (a * a + s * s))
+        return (x + s * s * answer) * (1.0 / a)

@@ -1,0 +1,40 @@
+"""Euler and Euler-Maruyama, in ``z`` and ``t``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..tableau import Rows, Step
+from ._record import Method, Orders
+
+__all__ = ["euler", "euler_maruyama"]
+
+
+def _rows(step: Step) -> Rows:
+    data = step.ask(step.z, step.here)
+    out = step.z - step.h * step.here.drift(step.z, data)
+    if step.leg.reverse.noise > 0.0:
+        spread = step.here.noise
+        out = out + np.sqrt(step.h) * spread @ step.noise(spread.shape[1])
+    return step.rows(out)
+
+
+def euler(noise: float = 0.0) -> Method:
+    r"""Euler's method on the reverse equation, Euler-Maruyama for ``noise > 0``.
+
+    .. math:: z_s = z_t - h f(z_t, t) + \lambda \sqrt{h}\, G_t \xi, \qquad h = t - s, \quad
+              f = F z + \tfrac12 (1 + \lambda^2) G G^T S^{-1} (z - \psi D).
+
+    Parameters
+    ----------
+    noise : float
+        :math:`\lambda`: 0 for the ODE, 1 for the reverse SDE.
+    """
+    orders = Orders(ode=1) if noise == 0.0 else Orders(weak=1)
+    name = "euler" if noise == 0.0 else "euler_maruyama" if noise == 1.0 else f"euler(noise={noise:g})"
+    return Method(name, _rows, noise=noise, orders=orders, reference="Maruyama 1955; Song et al. 2021, arXiv:2011.13456")
+
+
+def euler_maruyama() -> Method:
+    """``euler(noise=1)``."""
+    return euler(noise=1.0)

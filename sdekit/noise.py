@@ -1,0 +1,165 @@
+r"""Addressed noise: every standard normal has an address and is a pure function of it.
+
+An address is (seed, sample, stream, leg, step, slot, element).  It goes through the counter-based generator Philox 4x32-10 (Salmon et al.
+2011) into 128 bits, and those into two normals by the Box-Muller transform in float64.  So a sample does not depend on the batch it was
+drawn in, on its neighbours, on the order of draws or on the array library; changing one leg does not renumber the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._array import is_torch
+from ._array import like as like_
+from .errors import BadInput
+
+Array = NDArray[np.float64]
+Words = NDArray[np.uint64]
+
+__all__ = ["Address", "Addressed", "Fast", "Noise", "PRIOR", "METHOD", "MOVE", "CORRECTOR", "PATH", "DATA", "philox"]
+
+PRIOR, METHOD, MOVE, CORRECTOR, PATH, DATA = range(6)
+"""Streams: the start of a trajectory, method steps, noise-injecting moves, correctors, Brownian paths, draws from a law."""
+
+_LIMITS = {"stream": 1 << 4, "leg": 1 << 20, "slot": 1 << 8, "step": 1 << 32}
+_CHUNK = 1 << 14
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_BUMPS = 0x9E3779B9, 0xBB67AE85
+
+
+class Address(NamedTuple):
+    """Where in a trajectory a normal belongs; sample and element are added when it is drawn."""
+
+    stream: int
+    leg: int = 0
+    step: int = 0
+    slot: int = 0
+
+
+class Noise(Protocol):
+    """A source of standard normals."""
+
+    def draw(self, addresses: Sequence[Address], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
+        """Normals of shape (len(addresses), len(ids), *shape), in the library, dtype and device of ``like`` (NumPy float64 if None)."""
+        ...
+
+
+def philox(counter: Sequence[ArrayLike], key: tuple[int, int]) -> list[Words]:
+    """Philox 4x32-10: four 32-bit counter words and two key words to four 32-bit words (all held in uint64).
+
+    References
+    ----------
+    Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
+    """
+    a, b, c, d = (np.array(word, dtype=np.uint64) for word in np.broadcast_arrays(*counter))
+    k0, k1 = key
+    first, second = np.empty_like(a), np.empty_like(a)
+    for _ in range(10):
+        np.multiply(a, _MULTIPLIERS[0], out=first)
+        np.multiply(c, _MULTIPLIERS[1], out=second)
+        # (a, b, c, d) <- (hi(second) ^ b ^ k0, lo(second), hi(first) ^ d ^ k1, lo(first))
+        np.right_shift(second, _SHIFT, out=a)
+        np.bitwise_xor(a, b, out=a)
+        np.bitwise_xor(a, np.uint64(k0), out=a)
+        np.right_shift(first, _SHIFT, out=c)
+        np.bitwise_xor(c, d, out=c)
+        np.bitwise_xor(c, np.uint64(k1), out=c)
+        np.bitwise_and(second, _LOW, out=b)
+        np.bitwise_and(first, _LOW, out=d)
+        k0, k1 = (k0 + _BUMPS[0]) & 0xFFFFFFFF, (k1 + _BUMPS[1]) & 0xFFFFFFFF
+    return [a, b, c, d]
+
+
+def _normals(words: Sequence[Words], out: Array) -> None:
+    """Box-Muller on 53-bit uniforms; ``out`` has the words' shape and a last axis of 2."""
+    a, b, c, d = words
+    scale = 2.0**-53
+    u = ((a >> np.uint64(5)) * np.uint64(1 << 26) + (b >> np.uint64(6))).astype(np.float64)
+    v = ((c >> np.uint64(5)) * np.uint64(1 << 26) + (d >> np.uint64(6))).astype(np.float64)
+    u += 1.0
+    u *= scale
+    np.log(u, out=u)
+    u *= -2.0
+    np.sqrt(u, out=u)
+    v *= 2.0 * np.pi * scale
+    out[..., 0] = u * np.cos(v)
+    out[..., 1] = u * np.sin(v)
+
+
+@dataclass(frozen=True)
+class Addressed:
+    """The default source: reproducible sample by sample, on every device and for every batch.
+
+    Parameters
+    ----------
+    seed : int
+        0 <= seed < 2^64.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not hasattr(self.seed, "__index__") or not 0 <= int(self.seed) < 1 << 64:
+            raise BadInput(f"seed = {self.seed!r} must be an integer in [0, 2^64)")
+
+    def draw(self, addresses: Sequence[Address], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
+        """Normals of shape (len(addresses), len(ids), *shape)."""
+        ids = np.asarray(ids, np.int64)
+        if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < 1 << 32):
+            raise BadInput("sample ids must lie in [0, 2^32)")
+        size = int(np.prod(shape, dtype=np.int64))
+        pairs = max(1, -(-size // 2))
+        lines = np.array([(a.stream << 28 | a.leg << 8 | a.slot, a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
+        out = np.empty((len(lines) * len(ids), pairs, 2))
+        key = int(self.seed) & 0xFFFFFFFF, int(self.seed) >> 32
+        element = np.arange(pairs, dtype=np.uint64)
+        tall, wide = max(1, _CHUNK // pairs), min(pairs, _CHUNK)
+        for top in range(0, len(out), tall):
+            line, sample = np.divmod(np.arange(top, min(top + tall, len(out))), len(ids))
+            where, who = lines[line], ids[sample].astype(np.uint64)
+            for left in range(0, pairs, wide):
+                counter = [element[None, left : left + wide], who[:, None], where[:, :1], where[:, 1:]]
+                _normals(philox(counter, key), out[top : top + tall, left : left + wide])
+        return like_(out.reshape(len(lines), len(ids), 2 * pairs)[..., :size].reshape(len(lines), len(ids), *shape), like)
+
+
+def _checked(address: Address) -> Address:
+    for name, limit in _LIMITS.items():
+        if not 0 <= getattr(address, name) < limit:
+            raise BadInput(f"{name} = {getattr(address, name)} of a noise address must lie in [0, {limit})")
+    return address
+
+
+class Fast:
+    """The array library's own generator: another stream, faster, and *not* addressed.
+
+    Results depend on the batch, the order of draws and the device.  Use it where only the law matters.
+
+    Parameters
+    ----------
+    seed : int
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = Addressed(seed).seed
+        self._generators: dict[str, Any] = {}
+
+    def draw(self, addresses: Sequence[Address], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
+        """Normals of shape (len(addresses), len(ids), *shape)."""
+        full = (len(addresses), len(ids), *shape)
+        if not is_torch(like):
+            generator = self._generators.setdefault("numpy", np.random.default_rng(self.seed))
+            return like_(generator.standard_normal(full), like)
+        import torch
+
+        device = str(like.device)
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device=like.device).manual_seed(self.seed % (1 << 63))
+        return torch.randn(full, generator=self._generators[device], dtype=like.dtype, device=like.device)

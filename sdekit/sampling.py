@@ -1,0 +1,218 @@
+"""``sample``: from a process, a denoiser and a plan to samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._array import dtype_of, finite_rows, is_torch, like, namespace, unwatched
+from .errors import BadInput, whole
+from .grids import Grid, karras
+from .law import Law
+from .methods import Method
+from .noise import PRIOR, Address, Addressed, Noise
+from .plans import Plan, Run, run
+from .process import Process
+from .solve import Event, Program, Saved, program, solve
+
+Array = NDArray[np.float64]
+
+__all__ = ["Samples", "prepare", "sample"]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What a run made.
+
+    Attributes
+    ----------
+    state : array (k, n, *shape)
+        All blocks.
+    nfe : int array (n,)
+        Model calls of each sample.
+    status : tuple of str
+        ``"ok"``, or ``"nonfinite"`` for a sample that holds an infinity or not-a-number.
+    ids : int array (n,)
+    saved : Saved or None
+        The state at the times asked for.
+    """
+
+    state: Any
+    nfe: NDArray[np.int64]
+    status: tuple[str, ...]
+    ids: NDArray[np.int64]
+    saved: Saved | None = None
+
+    @property
+    def x(self) -> Any:
+        """The data block, (n, *shape)."""
+        return self.state[0]
+
+
+def prepare(process: Process, method: Method | None, grid: Grid | None, plan: Plan | None, start: float | None = None, state_model: bool = False) -> Program:
+    """The program for ``plan``, or for ``method`` over ``grid`` (``exponential(2)`` over ``karras(18)`` when absent)."""
+    if not isinstance(process, Process):
+        raise BadInput(f"process = {process!r} must be a Process, such as sdekit.catalogue.psld()")
+    if plan is not None and (method is not None or grid is not None):
+        raise BadInput("give either a plan, or a method and a grid: a plan has its own")
+    if plan is not None and not isinstance(plan, Plan):
+        raise BadInput(f"plan = {plan!r} must be a Plan, such as sdekit.plans.run(grid, method)")
+    chosen = run(karras(18) if grid is None else grid, method) if plan is None else plan
+    return program(process, chosen, start, state_model)
+
+
+def sample(
+    process: Process,
+    denoise: Any,
+    *,
+    method: Method | None = None,
+    grid: Grid | None = None,
+    plan: Plan | None = None,
+    n: int | None = None,
+    ids: ArrayLike | None = None,
+    shape: Sequence[int] | None = None,
+    start: Any = None,
+    seed: int | Noise = 0,
+    dtype: Any = None,
+    device: Any = None,
+    batch: int | None = None,
+    save: str | Sequence[float] | None = None,
+    watch: Callable[[Event], None] | None = None,
+) -> Samples:
+    """Draw samples of the data with the reverse equation of ``process``.
+
+    Parameters
+    ----------
+    process : Process
+    denoise : callable
+        ``denoise(y, sigma) -> E[x0 | y]``, or a :class:`~sdekit.denoiser.StateScore`.
+    method, grid : Method and Grid, optional
+        ``exponential(2)`` and ``karras(18)`` when absent; or
+    plan : Plan, optional
+        in the place of both.
+    n : int, or ids : sequence of int
+        How many samples, or which: sample ``i`` is the same in every batch, on every device.
+    shape : tuple, optional
+        Shape of one datum; ``denoise.shape`` when absent.
+    start : None, "stationary", a Law, or (z, t)
+        Law of the state at the first grid time: the process's prior ``N(0, S_t)`` (default), its stationary law, the exact marginal of that
+        data law, or the given blocks (k, n, *shape) at time ``t``, from where the grid then starts.
+    seed : int or Noise
+        Seed of the addressed noise, or another source such as ``sdekit.noise.Fast(0)``.
+    dtype, device : optional
+        Of the state.  torch is used if a device or a torch dtype is given, or if the model has a ``device``; NumPy float64 otherwise.
+    batch : int, optional
+        Samples run together; results do not depend on it.
+    save : "all" or sequence of times, optional
+        States to keep in ``saved``.
+    watch : callable, optional
+        Called with an Event after each move.
+
+    Returns
+    -------
+    Samples
+
+    Raises
+    ------
+    BadInput
+        For anything that does not fit together, before the first model call.
+    """
+    if not callable(denoise):
+        raise BadInput(f"denoise = {denoise!r} must be callable as denoise(y, sigma)")
+    given = isinstance(start, tuple)
+    blocks = _given_state(process, start[0]) if given else None
+    t0 = float(process.within(start[1])) if given else None
+    prog = prepare(process, method, grid, plan, t0, bool(getattr(denoise, "of_state", False)))
+    chosen = _ids(n, ids, blocks)
+    event = _shape(denoise, shape, start, blocks)
+    source = Addressed(seed) if isinstance(seed, int | np.integer) else seed
+    reference = dtype_of(dtype, device, denoise) if blocks is None or dtype is not None or device is not None else blocks
+    limit = max(1, (1 << 20) // max(1, int(np.prod(event)))) if batch is None else whole("batch", batch)
+    model = _blocks_model(denoise) if getattr(denoise, "of_state", False) else denoise
+
+    states, saves, status = [], [], []
+    with unwatched(reference):
+        for first in range(0, len(chosen), limit):
+            part = chosen[first : first + limit]
+            if blocks is None:
+                begin = _begin(process, float(prog.times[0]), start, part, event, source, reference)
+            else:
+                begin = [_cast(block[first : first + limit], reference) for block in blocks]
+            state, saved = solve(prog, begin, model, source, part, save=save, watch=watch)
+            states.append(namespace(state[0]).stack(state))
+            saves.append(saved)
+            status += ["ok" if good else "nonfinite" for good in finite_rows(state)]
+    xp = namespace(states[0])
+    kept = None if saves[0] is None else Saved(saves[0].times, xp.concat([s.state for s in saves if s is not None], axis=2))
+    nfe = np.full(len(chosen), prog.nfe)
+    return Samples(xp.concat(states, axis=1), nfe, tuple(status), chosen, kept)
+
+
+def _given_state(process: Process, z: Any) -> Any:
+    if not hasattr(z, "shape") or len(z.shape) < 2 or z.shape[0] != process.k:
+        raise BadInput(f"start=(z, t): z must have shape ({process.k}, n, *shape) for process {process.name!r}, got {getattr(z, 'shape', z)!r}")
+    return z
+
+
+def _ids(n: int | None, ids: ArrayLike | None, blocks: Any) -> NDArray[np.int64]:
+    if n is not None and ids is not None:
+        raise BadInput("give either n or ids, not both")
+    if ids is not None:
+        chosen = np.asarray(ids, np.int64)
+        if chosen.ndim != 1 or not len(chosen):
+            raise BadInput("ids must be a list of at least one sample id")
+    elif n is not None:
+        chosen = np.arange(whole("n", n))
+    elif blocks is not None:
+        chosen = np.arange(blocks.shape[1])
+    else:
+        raise BadInput("how many samples? give n, or ids")
+    if blocks is not None and len(chosen) != blocks.shape[1]:
+        raise BadInput(f"start=(z, t) holds {blocks.shape[1]} samples, but {len(chosen)} were asked for")
+    return chosen
+
+
+def _shape(denoise: Any, shape: Sequence[int] | None, start: Any, blocks: Any) -> tuple[int, ...]:
+    if blocks is not None:
+        return tuple(int(v) for v in blocks.shape[2:])
+    known = shape if shape is not None else getattr(denoise, "shape", getattr(start, "shape", None))
+    if known is None:
+        raise BadInput("the shape of a datum is unknown: give shape=..., or a denoiser with an attribute shape")
+    return tuple(whole("shape", v) for v in known)
+
+
+def _begin(process: Process, t: float, start: Any, ids: NDArray[np.int64], shape: tuple[int, ...], source: Noise, reference: Any) -> list[Any]:
+    kernel = process.kernel(t)
+    if isinstance(start, str) and start == "stationary":
+        chol = np.linalg.cholesky(process.stationary)
+    elif start is None or isinstance(start, Law):
+        chol = kernel.chol
+    else:
+        raise BadInput(f"start = {start!r} must be None (the prior), 'stationary', a Law, or (z, t)")
+    xi = source.draw([Address(PRIOR, slot=i) for i in range(process.k)], ids, shape, reference)
+    z = [sum(float(chol[i, j]) * xi[j] for j in range(i + 1)) for i in range(process.k)]
+    if isinstance(start, Law):
+        if tuple(start.shape) != shape:
+            raise BadInput(f"start: the law has data of shape {tuple(start.shape)}, the run of shape {shape}")
+        x0 = like(start.sample(ids=ids, seed=source), reference)
+        z = [float(psi) * x0 + block for psi, block in zip(kernel.psi, z, strict=True)]
+    return z
+
+
+def _cast(block: Any, reference: Any) -> Any:
+    if is_torch(reference):
+        import torch
+
+        return torch.as_tensor(block, dtype=reference.dtype, device=reference.device)
+    return np.asarray(block, dtype=reference.dtype)
+
+
+def _blocks_model(score: Any) -> Callable[[list[Any], float], list[Any]]:
+    def model(blocks: list[Any], t: float) -> list[Any]:
+        return list(score(namespace(blocks[0]).stack(blocks), t))
+
+    return model
