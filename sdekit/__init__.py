@@ -7,9 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Names are imported at first use, so that ``import sdekit`` costs no more than NumPy.
-_MODULES = ("analysis", "catalogue", "clocks", "denoiser", "grids", "kernel", "law", "methods", "noise", "plans", "testing", "torch")
-_NAMES = {
+if TYPE_CHECKING:
+    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, noise, plans, testing, torch
+    from .certificate import Certificate, certify
+    from .errors import BadInput, Refuted
+    from .process import Process
+    from .recipe import Recipe, recover_Q
+    from .reverse import Reverse
+    from .sampling import sample
+    from .spec import load
+
+__all__ = [
+    "BadInput",
+    "Certificate",
+    "Process",
+    "Recipe",
+    "Refuted",
+    "Reverse",
+    "__version__",
+    "analysis",
+    "catalogue",
+    "certify",
+    "clocks",
+    "denoiser",
+    "grids",
+    "kernel",
+    "law",
+    "load",
+    "methods",
+    "noise",
+    "plans",
+    "recover_Q",
+    "sample",
+    "testing",
+    "torch",
+]
+
+# Everything is imported at first use, so that ``import sdekit`` costs no more than NumPy.  Names that are not modules:
+_HOMES = {
     "BadInput": "errors",
     "Certificate": "certificate",
     "Process": "process",
@@ -22,24 +57,12 @@ _NAMES = {
     "sample": "sampling",
 }
 
-__all__ = [*_MODULES, *_NAMES, "__version__"]
-
-if TYPE_CHECKING:
-    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, noise, plans, testing, torch
-    from .certificate import Certificate, certify
-    from .errors import BadInput, Refuted
-    from .process import Process
-    from .recipe import Recipe, recover_Q
-    from .reverse import Reverse
-    from .sampling import sample
-    from .spec import load
-
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    if name in __all__:
         return importlib.import_module(f".{name}", __name__)
-    if name in _NAMES:
-        return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
     raise AttributeError(f"module 'sdekit' has no attribute {name!r}")
 
 

@@ -158,7 +158,7 @@ class Kernel:
     @property
     def k(self) -> int:
         """Number of blocks."""
-        return self.psi.shape[-1]
+        return int(self.psi.shape[-1])
 
     @property
     def cov(self) -> Array:

@@ -54,7 +54,7 @@ class LawDenoiser:
         constants = self._constants(y)
         flat = y.reshape((y.shape[0], -1))
         tau = sigma * sigma
-        if not isinstance(tau, int | float) and getattr(tau, "ndim", 0):
+        if hasattr(tau, "ndim") and tau.ndim:
             tau = tau.reshape((-1, 1))
         return self.law._denoise(constants, flat, tau).reshape(y.shape)
 
@@ -87,7 +87,7 @@ def _array(name: str, value: ArrayLike) -> Array:
 def _draw(seed: int | Noise, n: int | None, ids: ArrayLike | None, size: int, rows: int = 1) -> Array:
     if (n is None) == (ids is None):
         raise BadInput("give either n, the number of samples, or their ids")
-    chosen = np.arange(n) if ids is None else np.asarray(ids, np.int64)
+    chosen = np.arange(n or 0) if ids is None else np.asarray(ids, np.int64)
     source = Addressed(seed) if isinstance(seed, int) else seed
     return np.asarray(source.draw([Address(DATA, slot=row) for row in range(rows)], chosen, (size,)))
 
@@ -114,8 +114,8 @@ class Gaussian:
     def __init__(self, mean: ArrayLike, cov: ArrayLike) -> None:
         mean, cov = _array("mean", mean), _array("cov", cov)
         d = mean.size
-        full = cov.ndim == 2 and cov.shape == (d, d) and not (cov.shape == mean.shape)
-        if not full and cov.shape != () and cov.shape != mean.shape:
+        full = cov.ndim == 2 and cov.shape == (d, d) and cov.shape != mean.shape
+        if not full and cov.shape not in {(), mean.shape}:
             raise BadInput(f"cov has shape {cov.shape}; for a mean of shape {mean.shape} it must be a number, {mean.shape} or ({d}, {d})")
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "cov", cov)
@@ -345,5 +345,3 @@ def _softmax(logits: Any) -> Any:
     top = xp.max(logits, axis=-1) if not is_torch(logits) else logits.max(dim=-1).values
     weights = xp.exp(logits - top[:, None])
     return weights / xp.sum(weights, axis=-1)[:, None]
-
-

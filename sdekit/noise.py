@@ -21,7 +21,7 @@ from .errors import BadInput
 Array = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
-__all__ = ["Address", "Addressed", "Fast", "Noise", "PRIOR", "METHOD", "MOVE", "CORRECTOR", "PATH", "DATA", "philox"]
+__all__ = ["CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "philox"]
 
 PRIOR, METHOD, MOVE, CORRECTOR, PATH, DATA = range(6)
 """Streams: the start of a trajectory, method steps, noise-injecting moves, correctors, Brownian paths, draws from a law."""
@@ -112,7 +112,7 @@ class Addressed:
     def draw(self, addresses: Sequence[Address], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
         """Normals of shape (len(addresses), len(ids), *shape)."""
         ids = np.asarray(ids, np.int64)
-        if ids.size and not (0 <= int(ids.min()) and int(ids.max()) < 1 << 32):
+        if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < 1 << 32):
             raise BadInput("sample ids must lie in [0, 2^32)")
         size = int(np.prod(shape, dtype=np.int64))
         pairs = max(1, -(-size // 2))

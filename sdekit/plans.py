@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -104,12 +105,12 @@ def run(grid: Grid, method: Method | None = None) -> Plan:
 def _cut(leg: Run, at: Sequence[int]) -> list[Run]:
     """The run in pieces, cut after the given steps."""
     ends = [0, *sorted(at), len(leg.times) - 1]
-    return [replace(leg, times=leg.times[a : b + 1], first=leg.first + a) for a, b in zip(ends[:-1], ends[1:], strict=True) if b > a]
+    return [replace(leg, times=leg.times[a : b + 1], first=leg.first + a) for a, b in pairwise(ends) if b > a]
 
 
 @dataclass(frozen=True)
 class _Denoise:
-    def __call__(self, moves: list[Move], process: Process) -> list[Move]:
+    def __call__(self, moves: list[Move], _: Process) -> list[Move]:
         last = moves[-1]
         t = last.times[-1] if isinstance(last, Run) else last.t if isinstance(last, Jump) else last.end
         if t == 0.0:

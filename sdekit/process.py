@@ -119,7 +119,7 @@ class Process:
     @property
     def k(self) -> int:
         """Number of blocks."""
-        return self.F.shape[0]
+        return int(self.F.shape[0])
 
     def end(self, t: float) -> tuple[Array, Array]:
         """The step to the data: with ``x_0 = D`` the state at 0 is ``e_x D + K (z_t - psi_t D) + C xi``; returns ``K`` and ``C``."""
@@ -133,11 +133,11 @@ class Process:
 
     def drift(self, t: ArrayLike) -> Array:
         r""":math:`\beta(t) F`, (..., k, k)."""
-        return self.clock.rate(t)[..., None, None] * self.F
+        return np.asarray(self.clock.rate(t)[..., None, None] * self.F)
 
     def noise(self, t: ArrayLike) -> Array:
         r""":math:`\sqrt{\beta(t)}\,G`, (..., k, q)."""
-        return np.sqrt(self.clock.rate(t))[..., None, None] * self.G
+        return np.asarray(np.sqrt(self.clock.rate(t))[..., None, None] * self.G)
 
     def kernel(self, t: ArrayLike) -> Kernel:
         """``p(z_t | x_0)`` with the auxiliary start integrated out; ``t`` a time or an array of times in [0, T]."""

@@ -161,55 +161,9 @@ class Reverse:
         """All that depends on time, for a run of steps through the decreasing ``times``."""
         return Leg(self, np.asarray(times, float))
 
-    def panels(self, s: Array, t: Array) -> _Panels:
-        """Quadrature panels that cover each interval [s, t]."""
-        return _Panels(self.process, s, t)
-
-    def contraction(self, panels: _Panels, variance: ArrayLike = 0.0) -> tuple[Array, Array, Array]:
-        r"""``M(s, .)`` at the nodes and at the upper end of each interval, for data N(0, ``variance``) per mode.
-
-        With a variance the whitening factor is that of :math:`P = S + v \psi\psi^T`, and ``M`` is the exact flow of the reverse equation
-        under the true score of Gaussian data; with 0 it is the propagator of the exponential methods.
-
-        Returns
-        -------
-        nodes : array (*modes, panels, m, k, k)
-        ends : array (*modes, intervals, k, k)
-        factor : array (*modes, panels, m, k, k)
-            The whitening factors at the nodes.
-        """
-        process, noise, kernel = self.process, self.noise, panels.kernel
-        v = np.asarray(variance, float)
-        if v.ndim or v > 0.0:
-            column = np.sqrt(v)[(..., *(None,) * 4)] * kernel.psi[..., None]
-            shape = column.shape[:-1]
-            factor = triangular(np.concatenate([np.broadcast_to(kernel.chol, (*shape, process.k)), column], axis=-1))
-        else:
-            factor = kernel.chol
-        k = process.k
-        rate = (process.clock.rate(panels.r) * panels.dr)[..., None, None]
-        inner = solve_lower(factor, np.broadcast_to(process.G, (*factor.shape[:-2], *process.G.shape)))
-        K = inner @ np.swapaxes(inner, -1, -2)
-        Y = solve_lower(factor, process.F @ factor)
-        upper = np.triu(Y + 0.5 * K, 1)
-        W = rate * (upper - np.swapaxes(upper, -1, -2) + 0.5 * noise**2 * K)
-        # X' = -X W on each panel, X = 1 at its lower end: collocation for the transposes
-        _, weights, until = _collocation()
-        m = _NODES
-        big = np.einsum("qj,...jba->...qajb", until, W).reshape(*W.shape[:-3], m * k, m * k)
-        big[..., np.arange(m * k), np.arange(m * k)] += 1.0
-        ones = np.broadcast_to(np.tile(np.eye(k), (m, 1)), (*big.shape[:-1], k))
-        X = np.swapaxes(np.linalg.solve(big, ones).reshape(*W.shape[:-3], m, k, k), -1, -2)
-        end = np.eye(k) - np.einsum("q,...qab,...qbc->...ac", weights, X, W)
-        start = np.empty_like(end)
-        ends = np.empty((*end.shape[:-3], len(panels.first), k, k))
-        for i, (a, b) in enumerate(zip(panels.first, panels.last, strict=True)):
-            at = np.broadcast_to(np.eye(k), (*end.shape[:-3], k, k))
-            for p in range(a, b):
-                start[..., p, :, :] = at
-                at = at @ end[..., p, :, :]
-            ends[..., i, :, :] = at
-        return start[..., None, :, :] @ X, ends, factor
+    def propagate(self, s: ArrayLike, t: ArrayLike, variance: ArrayLike = 0.0) -> Propagation:
+        """The linear reverse equation over the intervals [s, t], arrays (n,); ``variance`` (d,) or a number: see :class:`Propagation`."""
+        return Propagation(self, np.asarray(s, float), np.asarray(t, float), np.asarray(variance, float))
 
 
 class _Panels:
@@ -223,16 +177,97 @@ class _Panels:
         turns = np.linalg.norm(process.F, 2) * (process.clock.integral(t) - process.clock.integral(s))
         lengths = np.stack([(high - low) / _PANEL, (levels[1] - levels[0]) / _PANEL, turns])
         counts = np.maximum(1, np.ceil(np.max(lengths, axis=0))).astype(int)
-        self.last = np.cumsum(counts)
-        self.first = self.last - counts
+        last = np.cumsum(counts)
+        first = last - counts
+        self.spans = list(zip(first.tolist(), last.tolist(), strict=True))
         self.owner = np.repeat(np.arange(len(counts)), counts)
         width = ((high - low) / counts)[self.owner]
-        bottom = low[self.owner] + width * (np.arange(len(self.owner)) - self.first[self.owner])
+        bottom = low[self.owner] + width * (np.arange(len(self.owner)) - first[self.owner])
         nodes, _, _ = _collocation()
         x = np.exp(bottom[:, None] + width[:, None] * nodes)
         self.r = np.clip(x - shift, s[self.owner, None], t[self.owner, None])
         self.dr = x * width[:, None]
         self.kernel: Kernel = process.kernel(self.r)
+
+
+class Propagation:
+    r"""The reverse equation's linear part over intervals [s, t], for data :math:`N(0, v)`.
+
+    With ``v = 0`` this is the propagator of the exponential methods; with ``v > 0`` the exact reverse transition under the true score of
+    Gaussian data, ``S`` replaced by :math:`P = S + v \psi\psi^T` throughout.
+
+    Attributes
+    ----------
+    lower_s, lower_t : arrays (*modes, n, k, k)
+        Lower factors of ``P`` at both ends.
+    inner : array (*modes, panels, m, k, q)
+        ``L^-1 G`` at the nodes.
+    nodes, ends : arrays (*modes, panels, m, k, k), (*modes, n, k, k)
+        ``M(s, r)`` at the nodes ``r`` and ``M(s, t)``.
+    measure : array (panels, m)
+        Weights of the quadrature in ``r``, times the clock's rate.
+    """
+
+    def __init__(self, reverse: Reverse, s: Array, t: Array, variance: Array) -> None:
+        process, k = reverse.process, reverse.process.k
+        self.reverse, self.variance = reverse, variance
+        self.panels = panels = _Panels(process, s, t)
+        self.lower_s, self.lower_t = self._factor(process.kernel(s)), self._factor(process.kernel(t))
+        lower = self._factor(panels.kernel)
+        rate = process.clock.rate(panels.r) * panels.dr
+        self.inner = solve_lower(lower, np.broadcast_to(process.G, (*lower.shape[:-1], process.G.shape[1])))
+        K = self.inner @ np.swapaxes(self.inner, -1, -2)
+        Y = solve_lower(lower, process.F @ lower)
+        upper = np.triu(Y + 0.5 * K, 1)
+        W = rate[..., None, None] * (upper - np.swapaxes(upper, -1, -2) + 0.5 * reverse.noise**2 * K)
+        # X' = -X W on each panel, X = 1 at its lower end: collocation for the transposes
+        _, weights, until = _collocation()
+        self.measure = weights * rate
+        m = _NODES
+        big = np.einsum("qj,...jba->...qajb", until, W).reshape(*W.shape[:-3], m * k, m * k)
+        big[..., np.arange(m * k), np.arange(m * k)] += 1.0
+        ones = np.broadcast_to(np.tile(np.eye(k), (m, 1)), (*big.shape[:-1], k))
+        X = np.swapaxes(np.linalg.solve(big, ones).reshape(*W.shape[:-3], m, k, k), -1, -2)
+        end = np.eye(k) - np.einsum("q,...qab,...qbc->...ac", weights, X, W)
+        start = np.empty_like(end)
+        self.ends = np.empty(self.lower_s.shape)
+        for i, (a, b) in enumerate(panels.spans):
+            at = np.broadcast_to(np.eye(k), (*end.shape[:-3], k, k))
+            for p in range(a, b):
+                start[..., p, :, :] = at
+                at = at @ end[..., p, :, :]
+            self.ends[..., i, :, :] = at
+        self.nodes = start[..., None, :, :] @ X
+
+    def _factor(self, kernel: Kernel) -> Array:
+        if self.variance.ndim == 0 and self.variance == 0.0:
+            return kernel.chol
+        modes = self.variance.reshape(*self.variance.shape, *(1,) * kernel.psi.ndim)
+        column = (np.sqrt(modes) * kernel.psi)[..., None]
+        return triangular(np.concatenate([np.broadcast_to(kernel.chol, (*column.shape[:-1], kernel.k)), column], axis=-1))
+
+    @property
+    def gain(self) -> Array:
+        r""":math:`\Phi(s, t) = L_s M(s, t) L_t^{-1}`, (*modes, n, k, k)."""
+        right = solve_lower(self.lower_t, np.swapaxes(self.ends, -1, -2), transpose=True)
+        return np.asarray(self.lower_s @ np.swapaxes(right, -1, -2))
+
+    @cached_property
+    def spread(self) -> Array:
+        r""":math:`\Phi(s, r)\, G` at the nodes, (*modes, panels, m, k, q)."""
+        return np.asarray(self.lower_s[..., self.panels.owner, :, :][..., None, :, :] @ self.nodes @ self.inner)
+
+    @property
+    def chol(self) -> Array:
+        r"""Lower factors of the noise that each interval adds, :math:`\lambda^2 \int_s^t \Phi(s,r) G G^T \Phi(s,r)^T dr`."""
+        columns = self.reverse.noise * np.sqrt(self.measure)[..., None, None] * self.spread
+        return np.stack([triangular(_side_by_side(columns[..., a:b, :, :, :])) for a, b in self.panels.spans], axis=-3)
+
+
+def _side_by_side(columns: Array) -> Array:
+    """(..., panels, m, k, q) to (..., k, panels m q)."""
+    moved = np.moveaxis(columns, -2, -4)
+    return moved.reshape(*moved.shape[:-3], -1)
 
 
 class Leg:
@@ -262,69 +297,50 @@ class Leg:
         return points(self.reverse, self._inner, self.kernel)
 
     @cached_property
-    def _panels(self) -> _Panels:
-        return self.reverse.panels(self._inner[1:], self._inner[:-1])
-
-    @cached_property
     def flows(self) -> list[Flow]:
         """One Flow for each step between times before 0."""
-        reverse, process, t = self.reverse, self.reverse.process, self._inner
+        t = self._inner
         if len(t) < 2:
             return []
-        panels = self._panels
-        nodes, ends, factor = reverse.contraction(panels)
-        lower = self.kernel.chol
-        gain = lower[1:] @ ends @ solve_lower(lower[:-1], np.broadcast_to(np.eye(process.k), lower[:-1].shape))
-        _, weights, _ = _collocation()
-        measure = weights * process.clock.rate(panels.r) * panels.dr
-        inner = solve_lower(factor, np.broadcast_to(process.G, (*factor.shape[:-2], *process.G.shape)))
-        spread = lower[1:][panels.owner][:, None] @ nodes @ inner
-        c = 0.5 * (1.0 + reverse.noise**2)
-        pull = c * measure[..., None] * (spread @ (np.swapaxes(inner, -1, -2) @ panels.kernel.whitened[..., None]))[..., 0]
-        columns = reverse.noise * np.sqrt(measure)[..., None, None] * spread
-        u = -np.log(panels.kernel.sigma_eff)
-        out = []
-        for i, (a, b) in enumerate(zip(panels.first, panels.last, strict=True)):
-            wide = np.moveaxis(columns[a:b], -2, 0).reshape(process.k, -1)
-            out.append(Flow(gain[i], triangular(wide), u[a:b].ravel(), pull[a:b].reshape(-1, process.k)))
-        return out
+        way = self.reverse.propagate(t[1:], t[:-1])
+        kernel, k = way.panels.kernel, self.reverse.process.k
+        c = 0.5 * (1.0 + self.reverse.noise**2)
+        pull = c * way.measure[..., None] * (way.spread @ (np.swapaxes(way.inner, -1, -2) @ kernel.whitened[..., None]))[..., 0]
+        u = -np.log(kernel.sigma_eff)
+        gain, chol = way.gain, way.chol
+        return [Flow(gain[i], chol[i], u[a:b].ravel(), pull[a:b].reshape(-1, k)) for i, (a, b) in enumerate(way.panels.spans)]
+
+    @cached_property
+    def _rotation(self) -> Propagation:
+        return Reverse(self.reverse.process).propagate(self._inner[1:], self._inner[:-1])
 
     @cached_property
     def turns(self) -> list[Array]:
-        """Rotations ``O`` at the times before 0, identity at the first: ``R = L O`` is the root that an ODE step keeps."""
-        return self._rotations[1]
-
-    @cached_property
-    def _rotations(self) -> tuple[Array, list[Array]]:
-        nodes, ends, _ = Reverse(self.reverse.process).contraction(self._panels)
+        """Rotations ``O`` at the times before 0, identity at the first: ``R = L O`` is the root that an exact ODE step keeps."""
         turns = [np.eye(self.reverse.process.k)]
-        for end in ends:
+        for end in self._rotation.ends if len(self._inner) > 1 else ():
             turns.append(end @ turns[-1])
-        below = np.stack(turns[1:])[self._panels.owner][:, None]
-        return np.swapaxes(nodes, -1, -2) @ below, turns
+        return turns
 
     @cached_property
     def epsilon_flows(self) -> list[EpsilonFlow]:
         """One EpsilonFlow for each step between times before 0."""
-        reverse, process, t = self.reverse, self.reverse.process, self._inner
+        process, noise, t = self.reverse.process, self.reverse.noise, self._inner
         if len(t) < 2:
             return []
-        panels, lower = self._panels, self.kernel.chol
-        rotation, turns = self._rotations
+        way, turns, k = self._rotation, self.turns, process.k
+        panels = way.panels
         step = process.transition(t[1:], t[:-1])
         back = np.linalg.inv(step.mean)
-        chol = reverse.noise * triangular(back @ step.chol)
-        _, weights, _ = _collocation()
-        measure = weights * process.clock.rate(panels.r) * panels.dr
-        inner = solve_lower(panels.kernel.chol, np.broadcast_to(process.G, (*panels.r.shape, *process.G.shape)))
-        c = 0.5 * (1.0 + reverse.noise**2)
-        there = np.linalg.inv(process.transition(np.broadcast_to(t[1:][panels.owner, None], panels.r.shape), panels.r).mean)
-        pull = -c * measure[..., None, None] * (there @ process.G @ np.swapaxes(inner, -1, -2) @ rotation)
+        chol = noise * triangular(back @ step.chol)
+        rotation = np.swapaxes(way.nodes, -1, -2) @ np.stack(turns[1:])[panels.owner][:, None]
+        there = np.linalg.inv(process.transition(t[1:][panels.owner, None], panels.r).mean)
+        c = 0.5 * (1.0 + noise**2)
+        pull = -c * way.measure[..., None, None] * (there @ process.G @ np.swapaxes(way.inner, -1, -2) @ rotation)
         u = -np.log(panels.kernel.sigma_eff)
-        return [
-            EpsilonFlow(back[i], chol[i], u[a:b].ravel(), pull[a:b].reshape(-1, process.k, process.k), lower[i + 1] @ turns[i + 1] - back[i] @ lower[i] @ turns[i])
-            for i, (a, b) in enumerate(zip(panels.first, panels.last, strict=True))
-        ]
+        root = self.kernel.chol @ np.stack(turns)
+        whole = root[1:] - back @ root[:-1]
+        return [EpsilonFlow(back[i], chol[i], u[a:b].ravel(), pull[a:b].reshape(-1, k, k), whole[i]) for i, (a, b) in enumerate(panels.spans)]
 
 
 def points(reverse: Reverse, times: Array, kernel: Kernel) -> list[Point]:

@@ -15,7 +15,7 @@ from .grids import Grid, karras
 from .law import Law
 from .methods import Method
 from .noise import PRIOR, Address, Addressed, Noise
-from .plans import Plan, Run, run
+from .plans import Plan, run
 from .process import Process
 from .solve import Event, Program, Saved, program, solve
 
@@ -53,7 +53,9 @@ class Samples:
         return self.state[0]
 
 
-def prepare(process: Process, method: Method | None, grid: Grid | None, plan: Plan | None, start: float | None = None, state_model: bool = False) -> Program:
+def prepare(
+    process: Process, method: Method | None, grid: Grid | None, plan: Plan | None, start: float | None = None, state_model: bool = False
+) -> Program:
     """The program for ``plan``, or for ``method`` over ``grid`` (``exponential(2)`` over ``karras(18)`` when absent)."""
     if not isinstance(process, Process):
         raise BadInput(f"process = {process!r} must be a Process, such as sdekit.catalogue.psld()")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from .tableau import ByTerms, Rows, Stacked, Step
 
 Array = NDArray[np.float64]
 
-__all__ = ["Event", "Item", "Program", "Saved", "program", "solve"]
+__all__ = ["Event", "Item", "Program", "Saved", "assemble", "program", "solve"]
 
 _AHEAD = 1 << 20  # normals drawn ahead of their use
 
@@ -42,12 +43,15 @@ class Program:
     Attributes
     ----------
     process : Process
+    moves : tuple of Move
+        Where the items come from.
     items : tuple of Item
     nfe : int
         Model calls of each sample.
     """
 
     process: Process
+    moves: tuple[Move, ...]
     items: tuple[Item, ...]
     nfe: int
     _tables: dict[Any, list[Any]] = field(default_factory=dict, repr=False)
@@ -125,12 +129,17 @@ def program(process: Process, plan: Plan, start: float | None = None, state_mode
     BadInput
         If the moves do not follow each other in time.
     """
-    items = [item for move in plan.moves(process, start) for item in _items(move, process, state_model)]
-    for before, after in zip(items[:-1], items[1:], strict=True):
+    return assemble(process, plan.moves(process, start), state_model)
+
+
+def assemble(process: Process, moves: Sequence[Move], state_model: bool = False) -> Program:
+    """The program of explicit moves: see :func:`program`."""
+    items = [item for move in moves for item in _items(move, process, state_model)]
+    for before, after in pairwise(items):
         if before.s != after.t:
             raise BadInput(f"the plan jumps from time {before.s:g} to {after.t:g} between two moves")
     nfe = sum(len(item.move.asks) if isinstance(item.move, Rows) else item.move.nfe for item in items)
-    return Program(process, tuple(items), nfe)
+    return Program(process, tuple(moves), tuple(items), nfe)
 
 
 class Event(NamedTuple):
@@ -215,7 +224,7 @@ def solve(
     times, items = prog.times, prog.items
     stops = _stops(times, save)
     kept: list[tuple[float, Any]] = []
-    xp = namespace(reference) if stops else None
+    xp = namespace(reference)
     engine = executor(state, prog.width)
     if 0 in stops:
         kept.append((float(times[0]), xp.stack(list(engine.state))))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,7 +109,7 @@ class Step:
         unit = np.eye(self._known, self._known + _SPARE)
         self.z: Array = unit[:k]
         ends = np.cumsum([k, *memory])
-        self.memory: tuple[Array, ...] = tuple(unit[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True))
+        self.memory: tuple[Array, ...] = tuple(unit[a:b] for a, b in pairwise(ends))
         self._asks: list[Ask] = []
         self._answers: list[int] = []
         self._noises: list[int] = []

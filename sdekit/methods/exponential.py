@@ -6,7 +6,6 @@ the polynomial through the last answers, in :math:`u = -\log\sigma_{eff}`, in th
 
 from __future__ import annotations
 
-
 from ..errors import BadInput, unknown, whole
 from ..tableau import Rows, Step
 from ._record import Method, Orders
@@ -105,5 +104,3 @@ def exponential_rk(order: int = 2) -> Method:
         raise BadInput(f"order = {order}: exponential_rk has order 2")
     reference = "Karras et al. 2022, arXiv:2206.00364, Algorithm 1, in sigma_eff"
     return Method("exponential_rk(2)", _trapezoid, asks=2, orders=Orders(ode=2), reference=reference)
-
-
