@@ -19,9 +19,9 @@ __all__ = ["Affine", "Normal", "in_basis", "shared_basis"]
 
 def _join(left: Array, right: Array) -> Array:
     """Factors side by side, squeezed when they get wide."""
-    wide = np.concatenate([left, right], axis=1)
+    wide: Array = np.concatenate([left, right], axis=1)
     rows, columns = wide.shape[:2]
-    return np.asarray(wide) if columns <= 8 * rows + 16 else squeeze(wide)
+    return wide if columns <= 8 * rows + 16 else squeeze(wide)
 
 
 def squeeze(factor: Array) -> Array:
@@ -89,7 +89,7 @@ def _spread(blocks: Array, basis: Array | None, square: bool = True) -> Array:
     rows, columns, d = blocks.shape
     U = np.eye(d) if basis is None else basis
     right = U.T if square else np.eye(d)
-    return np.einsum("em,ijm,mf->iejf", U, blocks, right, optimize=True).reshape(rows * d, columns * d)
+    return np.asarray(np.einsum("em,ijm,mf->iejf", U, blocks, right, optimize=True).reshape(rows * d, columns * d))
 
 
 def in_basis(law: Any, basis: Array | None) -> tuple[Array, Array] | None:

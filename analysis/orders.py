@@ -166,16 +166,17 @@ def _judge(
     return OrderReport(method.name, process.name, kind, steps, errors, slopes, last, interval, window, claimed, verdict)
 
 
-def _family(grid: Grid | Callable[[int], Grid] | None, process: Process) -> Callable[[int], Grid]:
+def _family(grid: Any, process: Process) -> Callable[[int], Grid]:
     if grid is None:
         top = min(5.0, 0.999 * float(process.sigma_eff(process.T)))
         return lambda n: logsnr(n, 0.1, top)
-    if not isinstance(grid, Grid):
-        return grid
-    record: Any = grid
-    if not is_dataclass(record) or "n" not in {f.name for f in fields(record)}:
+    if is_dataclass(grid) and "n" in {f.name for f in fields(grid)}:
+        refine: Callable[..., Grid] = replace
+        return lambda n: refine(grid, n=n)
+    if not callable(grid):
         raise BadInput(f"grid = {grid!r} has no number of steps to refine; give a function of n")
-    return lambda n: replace(record, n=n)
+    made: Callable[[int], Grid] = grid
+    return made
 
 
 def _roots(process: Process, t: float, variances: Array) -> Array:

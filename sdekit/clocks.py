@@ -128,7 +128,7 @@ class Exponential(_Record):
 
 @dataclass(frozen=True)
 class Cosine(_Record):
-    r""":math:`e^{-B(t)} = \cos^2\frac{\pi(t+s)}{2(1+s)} \big/ \cos^2\frac{\pi s}{2(1+s)}` (Nichol and Dhariwal 2021); ``T < 1`` clips the pole at 1."""
+    r""":math:`e^{-B(t)} = \cos^2\frac{\pi(t+s)}{2(1+s)} \big/ \cos^2\frac{\pi s}{2(1+s)}` (Nichol, Dhariwal 2021); ``T < 1`` clips the pole at 1."""
 
     s: float = 0.008
     T: float = 0.9999

@@ -148,7 +148,7 @@ class _Ancestral:
 
 
 def ancestral(plan: Plan, eta: float = 1.0) -> Plan:
-    r"""Each step goes down to :math:`\sigma_{down} = \sigma_s \sqrt{1 - \eta^2 (\sigma_t^2 - \sigma_s^2)/\sigma_t^2}` and back up to ``s`` by fresh noise.
+    r"""Each step goes down to :math:`\sigma_s \sqrt{1 - \eta^2 (\sigma_t^2 - \sigma_s^2)/\sigma_t^2}` and back up to ``s`` by fresh noise.
 
     With ``exponential(1)`` and ``eta=1`` on one block this is DDPM's posterior step and k-diffusion's ancestral Euler.
 
@@ -189,7 +189,7 @@ class _Churn:
 
 
 def churn(plan: Plan, S_churn: float, S_min: float = 0.0, S_max: float = float("inf"), S_noise: float = 1.0) -> Plan:
-    r"""EDM's stochastic sampler: before each step at a level in [S_min, S_max] raise it by :math:`1 + \min(S_{churn}/N, \sqrt2 - 1)` with fresh noise.
+    r"""EDM's stochastic sampler: before each step at a level in [S_min, S_max] raise it by :math:`1 + \min(S_{churn}/N, \sqrt2 - 1)`.
 
     References
     ----------
@@ -259,7 +259,7 @@ def restart(
     churn: float = 0.0,
     snap: str = "exact",
 ) -> Plan:
-    r"""Restart sampling: when the run first reaches ``t_min``, go ``K`` times up to ``t_max`` by fresh noise and back down in ``N_restart - 1`` steps.
+    r"""Restart sampling: at ``t_min`` go ``K`` times up to ``t_max`` by fresh noise and back down in ``N_restart - 1`` steps.
 
     Parameters
     ----------

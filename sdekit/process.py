@@ -161,7 +161,7 @@ class Process:
         t = np.asarray(t, float)
         if not np.all((t >= 0.0) & (t <= self.T * (1.0 + 1e-12))):
             raise BadInput(f"t = {t} must lie in [0, {self.T:g}]")
-        return np.minimum(t, self.T)
+        return np.asarray(np.minimum(t, self.T))
 
     def sigma_eff(self, t: ArrayLike) -> Array:
         r"""Noise level :math:`(\psi^T S^{-1} \psi)^{-1/2}` of the scalar denoising problem that time ``t`` is equal to; increasing in ``t``."""

@@ -230,12 +230,12 @@ def by_terms(terms: Terms, registers: Sequence[Any]) -> Any:
 class ByTerms:
     """Executor term by term: any array type, ``+`` and ``*`` only."""
 
-    def __init__(self, state: Blocks, width: int) -> None:
+    def __init__(self, state: Blocks, _width: int) -> None:
         self.state: Blocks = list(state)
         self.memory: Blocks = []
 
     @staticmethod
-    def compile(rows: Rows, reference: Any) -> TermTable:
+    def compile(rows: Rows, _reference: Any) -> TermTable:
         """The rows in this executor's form."""
         return TermTable(tuple((_terms(ask.y), _level(ask)) for ask in rows.asks), _terms(rows.out), _terms(rows.keep))
 

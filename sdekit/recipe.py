@@ -1,0 +1,324 @@
+r"""Recipes: a diffusion declared by :math:`(H, D, Q)`, or by a drift to be checked.
+
+.. math:: dz = f\,dB + \sqrt{2 D}\,dW, \qquad f = -(D + Q) \nabla H + \operatorname{div}(D + Q),
+
+with ``D`` symmetric positive semidefinite and ``Q`` skew leaves :math:`e^{-H}` invariant (Ma, Chen and Fox 2015; Pandey and Mandt 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import sympy as sp
+
+from .certificate import certify
+from .clocks import Clock, constant
+from .errors import BadInput, Refuted, finite, unknown
+from .kernel import triangular
+from .process import Process
+from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
+from .zero import Verdict, decide_zero
+
+__all__ = ["Recipe", "Recovery", "recover_Q"]
+
+
+def _expression(name: str, value: Any) -> sp.Expr:
+    if isinstance(value, str):
+        raise BadInput(f"{name} = {value!r} is text; give a sympy expression (text belongs into a spec file, which parses it safely)")
+    try:
+        made = sp.sympify(value)
+    except (sp.SympifyError, TypeError, AttributeError):
+        made = None
+    if not isinstance(made, sp.Expr):
+        raise BadInput(f"{name} = {value!r} must be a sympy expression")
+    return made.xreplace({number: sp.Rational(repr(float(number))) for number in made.atoms(sp.Float)})
+
+
+def _matrix(name: str, value: Any, n: int) -> sp.ImmutableMatrix:
+    rows = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(rows, list | tuple) or len(rows) != n or any(not isinstance(r, list | tuple) or len(r) != n for r in rows):
+        raise BadInput(f"{name} must be a {n} x {n} matrix, one row and column for each block of the state")
+    return sp.ImmutableMatrix([[_expression(f"{name}[{i},{j}]", entry) for j, entry in enumerate(row)] for i, row in enumerate(rows)])
+
+
+@dataclass(frozen=True, init=False)
+class Recipe:
+    r"""A diffusion by its parts, in the unit clock.
+
+    Parameters
+    ----------
+    state : sequence of Symbol
+        One symbol for each block; ``state[0]`` is the data block.
+    H : expression
+        :math:`-\log` of the stationary density, up to a constant.
+    D, Q : matrices (k, k)
+        Diffusion and circulation.  Constants or functions of the state.
+    clock : Clock, optional
+        The speed in time; ``constant(1)`` when absent.
+    initial : mapping from Symbol or name to expression, optional
+        Variances at t = 0 of blocks that do not start at a point (the auxiliary ones).
+    parameters : mapping from Symbol or name to a value or expression, optional
+        Defaults for :meth:`process`.
+    name, paper : str, optional
+
+    Raises
+    ------
+    BadInput
+        For malformed parts.  A *false* recipe is not malformed: :func:`certify` refutes it, and :meth:`process` then refuses.
+    """
+
+    state: tuple[sp.Symbol, ...]
+    H: sp.Expr
+    D: sp.ImmutableMatrix
+    Q: sp.ImmutableMatrix | None
+    clock: Clock
+    claimed: sp.ImmutableMatrix | None
+    initial: tuple[tuple[sp.Symbol, sp.Expr], ...]
+    parameters: tuple[tuple[str, Any], ...]
+    name: str
+    paper: str
+
+    def __init__(
+        self,
+        state: Sequence[sp.Symbol],
+        H: Any,
+        D: Any,
+        Q: Any = None,
+        clock: Clock | None = None,
+        *,
+        initial: Mapping[Any, Any] | None = None,
+        parameters: Mapping[Any, Any] | None = None,
+        name: str = "recipe",
+        paper: str = "",
+        drift: Any = None,
+    ) -> None:
+        blocks = tuple(state) if isinstance(state, list | tuple) else (state,)
+        if not blocks or any(not isinstance(z, sp.Symbol) for z in blocks) or len(set(blocks)) != len(blocks):
+            raise BadInput(f"state = {state!r} must be different sympy symbols, the data block first")
+        n = len(blocks)
+        if (Q is None) == (drift is None):
+            raise BadInput("give Q, or a drift to be checked (Recipe.from_drift), not both")
+        if drift is not None and len(drift) != n:
+            raise BadInput(f"drift has {len(drift)} entries; the state has {n}")
+        claimed = None if drift is None else sp.ImmutableMatrix([_expression(f"drift[{i}]", entry) for i, entry in enumerate(drift)])
+        start = tuple((_block(blocks, key), _expression(f"initial[{key}]", value)) for key, value in (initial or {}).items())
+        values = {
+            "state": blocks, "H": _expression("H", H), "D": _matrix("D", D, n), "Q": None if Q is None else _matrix("Q", Q, n),
+            "clock": constant(1.0) if clock is None else clock, "claimed": claimed, "initial": start,
+            "parameters": tuple((str(key), value) for key, value in (parameters or {}).items()), "name": name, "paper": paper,
+        }  # fmt: skip
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @classmethod
+    def from_drift(cls, state: Sequence[sp.Symbol], drift: Sequence[Any], D: Any, H: Any, clock: Clock | None = None, **more: Any) -> Recipe:
+        """A claim to be checked: that ``exp(-H)`` is invariant under this drift and diffusion.  Other keywords as for Recipe."""
+        return cls(state, H, D, None, clock, drift=list(drift), **more)
+
+    @cached_property
+    def drift(self) -> sp.Matrix:
+        """The drift in the unit clock: the claimed one, or the recipe's."""
+        return self.claimed if self.claimed is not None else derive_drift(self.state, self.H, self.D, self.Q)
+
+    @cached_property
+    def noise(self) -> sp.Matrix:
+        """Lower Cholesky factor of ``2 D``."""
+        return cholesky(2 * self.D)
+
+    @cached_property
+    def residual(self) -> sp.Expr:
+        """The Fokker-Planck residual over the density; zero if and only if ``exp(-H)`` is invariant."""
+        return derive_residual(self.state, self.drift, self.D, self.H)
+
+    @property
+    def improper(self) -> bool:
+        """Whether ``H`` is constant: the recipe then declares Lebesgue measure as stationary, which is no law."""
+        return not self.H.free_symbols & set(self.state)
+
+    @property
+    def symbols(self) -> tuple[sp.Symbol, ...]:
+        """The parameters: symbols that are not blocks of the state, by name."""
+        clock = [value for value in vars(self.clock).values() if isinstance(value, sp.Expr)]
+        drift = [*([] if self.Q is None else self.Q), *([] if self.claimed is None else self.claimed)]
+        parts = [self.H, *self.D, *drift, *(value for _, value in self.initial), *clock]
+        found = set().union(*(part.free_symbols for part in parts)) - set(self.state)
+        return tuple(sorted(found, key=lambda s: s.name))
+
+    def kernel(self, **values: Any) -> SymbolicKernel | None:
+        """The perturbation kernel in the clock ``B``; None if the recipe is not linear or has no closed form.
+
+        Keywords put values (or expressions) in the place of parameters first: critical damping is another closed form than its neighbours.
+        """
+        recipe = self.subs({s: values[s.name] for s in self.symbols if s.name in values}) if values else self
+        return recipe._kernel
+
+    @cached_property
+    def _kernel(self) -> SymbolicKernel | None:
+        F = linear_part(self.state, self.drift)
+        if F is None or any(entry.free_symbols & set(self.state) for entry in self.D):
+            return None
+        start = sp.diag(*(dict(self.initial).get(z, 0) for z in self.state))
+        hessian = sp.hessian(self.H, self.state)
+        quadratic = not hessian.free_symbols & set(self.state) and hessian.det() != 0
+        return symbolic_kernel(self.state, F, 2 * self.D, sp.ImmutableMatrix(start), hessian.inv() if quadratic else None)
+
+    def subs(self, values: Mapping[sp.Symbol, Any]) -> Recipe:
+        """The recipe with values or expressions in the place of parameters."""
+        put = {key: sp.sympify(value) for key, value in values.items()}
+        parts = {name: getattr(self, name) for name in ("H", "D", "Q", "claimed")}
+        changed = {name: None if part is None else part.subs(put) for name, part in parts.items()}
+        return self._with(**changed, initial=tuple((key, value.subs(put)) for key, value in self.initial))
+
+    def _with(self, **changes: Any) -> Recipe:
+        made = object.__new__(Recipe)
+        for field in fields(self):
+            object.__setattr__(made, field.name, changes.get(field.name, getattr(self, field.name)))
+        return made
+
+    def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, **values: Any) -> Process:
+        """The linear process with numbers in the place of the parameters.
+
+        Parameters
+        ----------
+        **values : number
+            One for each parameter; defaults are the recipe's ``parameters``.
+        initial : mapping from block (symbol or name) to variance, optional
+            Replaces the recipe's.
+        T : float, optional
+            End of the forward process; the clock's when absent.
+
+        Raises
+        ------
+        BadInput
+            For a missing, unknown or non-numeric parameter.
+        Refuted
+            If the recipe is false at these values, or not linear.
+        """
+        return _process(self if initial is None else self._started(initial), tuple(sorted(values.items())), T)
+
+    def _started(self, initial: Mapping[Any, Any]) -> Recipe:
+        return self._with(initial=tuple((_block(self.state, key), _expression(f"initial[{key}]", value)) for key, value in initial.items()))
+
+    def __hash__(self) -> int:
+        return hash((self.state, self.H, self.D, self.Q, self.claimed, self.clock, self.initial, self.parameters))
+
+    def _repr_latex_(self) -> str:
+        rows = [f"H &= {sp.latex(self.H)}", f"D &= {sp.latex(self.D)}"]
+        rows += [f"Q &= {sp.latex(self.Q)}"] if self.Q is not None else []
+        rows += [f"f &= {sp.latex(self.drift)}", f"\\sqrt{{2D}} &= {sp.latex(self.noise)}"]
+        return "$$\\begin{aligned}" + r" \\ ".join(rows) + "\\end{aligned}$$"
+
+
+def _block(state: tuple[sp.Symbol, ...], key: Any) -> sp.Symbol:
+    for z in state:
+        if key == z or str(key) == z.name:
+            return z
+    raise unknown("block", key, [z.name for z in state])
+
+
+def _resolve(recipe: Recipe, given: Mapping[str, Any]) -> dict[sp.Symbol, sp.Expr]:
+    """All parameters as exact numbers: given ones, then defaults, which may use other parameters."""
+    defaults = dict(recipe.parameters)
+    needed = {s.name: s for s in recipe.symbols}
+    for name in given:
+        if name not in needed and name not in defaults:
+            raise unknown("parameter", name, [*needed, *defaults])
+    known: dict[str, sp.Expr] = {}
+    for name, value in given.items():
+        known[name] = sp.Rational(repr(finite(name, value))) if not isinstance(value, sp.Expr) else value
+    waiting = {name: sp.sympify(value) for name, value in defaults.items() if name not in known}
+    while waiting:
+        ready = [name for name, value in waiting.items() if {s.name for s in value.free_symbols} <= set(known)]
+        if not ready:
+            raise BadInput(f"the defaults of {', '.join(sorted(waiting))} depend on each other or on unknown names")
+        for name in ready:
+            value = waiting.pop(name)
+            known[name] = value.subs({s: known[s.name] for s in value.free_symbols})
+    missing = [name for name in needed if name not in known]
+    if missing:
+        raise BadInput(f"parameter {missing[0]!r} of recipe {recipe.name!r} has no value: give {', '.join(missing)}")
+    for name, symbol in needed.items():
+        value = known[name]
+        if (symbol.is_positive and value <= 0) or (symbol.is_nonnegative and value < 0):
+            rule = "positive" if symbol.is_positive else "nonnegative"
+            raise BadInput(f"{name} = {value} must be {rule}")
+    return {symbol: known[name] for name, symbol in needed.items()} | {sp.Symbol(n): v for n, v in known.items() if n not in needed}
+
+
+def _float_matrix(matrix: sp.Matrix) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([[float(entry) for entry in row] for row in matrix.tolist()])
+
+
+@lru_cache(maxsize=256)
+def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None) -> Process:
+    values = _resolve(recipe, dict(given))
+    exact = recipe.subs({s: v for s, v in values.items() if s in recipe.symbols})
+    certificate = certify(exact)
+    if certificate.false:
+        name = certificate.false[0]
+        raise Refuted(f"recipe {recipe.name!r} is false, {name} is REFUTED: {getattr(certificate, name).evidence}")
+    for name in ("skew", "psd", "stationary"):
+        if getattr(certificate, name).verdict not in (Verdict.PROVED, Verdict.ASSUMED):
+            certificate.require(name)
+    certificate.require("linear")
+    F = linear_part(exact.state, exact.drift)
+    eigenvalues, vectors = np.linalg.eigh(_float_matrix(2 * exact.D))
+    G = triangular(vectors * np.sqrt(np.maximum(eigenvalues, 0.0)))
+    start = np.diag([float(dict(exact.initial).get(z, 0)) for z in exact.state])
+    by_name = {s.name: v for s, v in values.items()}
+    clock = recipe.clock.resolve(lambda value: value.subs({s: by_name[s.name] for s in value.free_symbols}) if isinstance(value, sp.Expr) else value)  # type: ignore[attr-defined]
+    blocks = tuple(z.name for z in exact.state)
+    return Process(_float_matrix(F), G, start, T, clock=clock, blocks=blocks, name=recipe.name, recipe=recipe)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What :func:`recover_Q` found.
+
+    Attributes
+    ----------
+    Q : matrix or None
+    gauge : str
+        Which other ``Q`` give the same process.
+    obstruction : str or None
+        The first reason why there is no ``Q``.
+    """
+
+    Q: sp.Matrix | None
+    gauge: str
+    obstruction: str | None
+
+    def _repr_latex_(self) -> str:
+        return f"$$Q = {sp.latex(self.Q)}$$" if self.Q is not None else f"no Q: {self.obstruction}"
+
+
+def recover_Q(state: Sequence[sp.Symbol], drift: Sequence[Any], D: Any, H: Any) -> Recovery:
+    r"""Completeness: the ``Q`` for which a linear drift is :math:`-(D + Q) \nabla H`.
+
+    For :math:`f = F z` and :math:`H = \frac12 z^T \Sigma^{-1} z` the constant ``Q`` is unique, :math:`Q = -(D + F \Sigma)`; it is skew if and
+    only if :math:`F \Sigma + \Sigma F^T + 2 D = 0`.
+
+    Raises
+    ------
+    BadInput
+        If the drift is not linear, ``D`` not constant or ``H`` not quadratic with an invertible Hessian.
+    """
+    recipe = Recipe.from_drift(state, drift, D, H)
+    F = linear_part(recipe.state, recipe.drift)
+    hessian = sp.hessian(recipe.H, recipe.state)
+    if F is None or hessian.free_symbols & set(recipe.state) or any(e.free_symbols & set(recipe.state) for e in recipe.D):
+        raise BadInput("recover_Q needs a linear drift, a constant D and a quadratic H")
+    if decide_zero(hessian.det()).verdict is not Verdict.REFUTED:
+        raise BadInput("recover_Q needs an H with an invertible Hessian")
+    Q = (-(recipe.D + F * hessian.inv())).applyfunc(sp.simplify)
+    for i in range(len(recipe.state)):
+        for j in range(i, len(recipe.state)):
+            if decide_zero(Q[i, j] + Q[j, i]).verdict is not Verdict.PROVED:
+                text = f"entry ({i}, {j}) of F Sigma + Sigma F^T + 2 D is {sp.simplify(-(Q[i, j] + Q[j, i]))}, not 0: exp(-H) is not stationary"
+                return Recovery(None, "", text)
+    gauge = "unique among constant Q; adding R e^H with R skew and div R = 0 leaves the process unchanged but grows without bound"
+    return Recovery(sp.ImmutableMatrix(Q), gauge, None)

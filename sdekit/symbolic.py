@@ -1,0 +1,232 @@
+r"""The algebra of a recipe: drift, noise, residual, and the symbolic kernel of linear ones.
+
+All in the unit clock.  ``div A`` is row-wise, :math:`(\operatorname{div} A)_i = \sum_j \partial_j A_{ij}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sympy as sp
+
+from .zero import Decision, Verdict, decide_zero
+
+__all__ = ["SymbolicKernel", "cholesky", "derive_drift", "derive_residual", "exponential", "linear_part", "lyapunov", "symbolic_kernel"]
+
+B = sp.Symbol("B", nonnegative=True)
+"""The unit clock."""
+
+
+def derive_drift(state: Sequence[sp.Symbol], H: sp.Expr, D: sp.Matrix, Q: sp.Matrix) -> sp.Matrix:
+    r""":math:`f = -(D + Q) \nabla H + \operatorname{div}(D + Q)` (Ma, Chen and Fox 2015)."""
+    A = D + Q
+    n = len(state)
+    grad = sp.Matrix([sp.diff(H, z) for z in state])
+    correction = sp.Matrix([sum(sp.diff(A[i, j], state[j]) for j in range(n)) for i in range(n)])
+    return sp.ImmutableMatrix((-A * grad + correction).applyfunc(sp.expand))
+
+
+def derive_residual(state: Sequence[sp.Symbol], f: sp.Matrix, D: sp.Matrix, H: sp.Expr) -> sp.Expr:
+    r"""The Fokker-Planck residual over the density: 0 everywhere if and only if :math:`e^{-H}` is invariant for ``(f, D)``.
+
+    .. math:: R = -\operatorname{div} f + f \cdot \nabla H + \sum_{ij} \big[\partial_{ij} D_{ij} - \partial_i D_{ij} \partial_j H
+              - \partial_j D_{ij} \partial_i H + D_{ij} (\partial_i H \partial_j H - \partial_{ij} H)\big].
+    """
+    n = len(state)
+    g = [sp.diff(H, z) for z in state]
+    total = sum(-sp.diff(f[i], state[i]) + f[i] * g[i] for i in range(n))
+    for i in range(n):
+        for j in range(n):
+            d, x, y = D[i, j], state[i], state[j]
+            total += sp.diff(d, x, y) - sp.diff(d, x) * g[j] - sp.diff(d, y) * g[i] + d * (g[i] * g[j] - sp.diff(g[i], y))
+    return sp.expand(total)
+
+
+def cholesky(A: sp.Matrix) -> sp.Matrix:
+    """Lower factor ``L`` with ``L L^T = A`` for a symmetric positive semidefinite ``A``; a zero pivot makes a zero column."""
+    n = A.shape[0]
+    L = sp.zeros(n, n)
+    for j in range(n):
+        pivot = sp.simplify(A[j, j] - sum(L[j, m] ** 2 for m in range(j)))
+        L[j, j] = sp.sqrt(pivot)
+        for i in range(j + 1, n):
+            left = sp.simplify(A[i, j] - sum(L[i, m] * L[j, m] for m in range(j)))
+            L[i, j] = 0 if left == 0 else left / L[j, j] if pivot != 0 else sp.nan
+    return sp.ImmutableMatrix(L)
+
+
+def linear_part(state: Sequence[sp.Symbol], f: sp.Matrix) -> sp.Matrix | None:
+    """The matrix ``F`` with ``f = F z``; None if the drift is not linear."""
+    F = f.jacobian(sp.Matrix(state)).applyfunc(sp.simplify)
+    if F.free_symbols & set(state):
+        return None
+    rest = f - F * sp.Matrix(state)
+    return sp.ImmutableMatrix(F) if all(decide_zero(entry).verdict is Verdict.PROVED for entry in rest) else None
+
+
+def exponential(F: sp.Matrix) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
+    r""":math:`e^{FB}` in closed form, its abbreviations, and which form it is; None if the eigenvalues have none.
+
+    Nilpotent about the mean eigenvalue (critical damping, any order), 2 x 2 by :math:`e^{aB}[c I + q (F - aI)]`, otherwise Putzer's formula on the
+    exact eigenvalues; a Jordan block never meets a numerical diagonalisation.
+    """
+    n = F.shape[0]
+    eye = sp.eye(n)
+    mean = sp.simplify(F.trace() / n)
+    N = (F - mean * eye).applyfunc(sp.simplify)
+    powers = [eye]
+    while len(powers) <= n and any(powers[-1]):
+        powers.append((powers[-1] * N).applyfunc(sp.simplify))
+    if not any(powers[-1]):
+        series = sum((power * B**j / sp.factorial(j) for j, power in enumerate(powers)), sp.zeros(n, n))
+        return sp.exp(mean * B) * series, {}, "one eigenvalue" if n == 1 else "all eigenvalues equal: F - a I is nilpotent"
+    if n == 2:
+        gap = sp.factor(-N.det())
+        a, r = sp.Symbol("a", real=True), sp.Symbol("r", positive=True)
+        if gap.is_negative:
+            gap, c, q, how = -gap, sp.cos(r * B), sp.sin(r * B) / r, "complex eigenvalues a +- i r"
+        else:
+            c, q, how = sp.cosh(r * B), sp.sinh(r * B) / r, "eigenvalues a +- r (r != 0; its limit where they meet)"
+        return sp.exp(a * B) * (c * eye + q * N), {a: mean, r: sp.sqrt(gap)}, how
+    return _putzer(F)
+
+
+def _putzer(F: sp.Matrix) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
+    n = F.shape[0]
+    x = sp.Dummy("x")
+    found = sp.roots(F.charpoly(x).as_expr(), x)
+    if sum(found.values()) != n:
+        return None
+    values = [value for value, count in found.items() for _ in range(count)]
+    s = sp.Dummy("s", nonnegative=True)
+    total, product, r = sp.zeros(n, n), sp.eye(n), sp.exp(values[0] * B)
+    for j, value in enumerate(values):
+        if j:
+            r = sp.exp(value * B) * sp.integrate(sp.expand(sp.exp(-value * s) * r.subs(B, s)), (s, 0, B))
+        total += r * product
+        product = product * (F - value * sp.eye(n))
+    return total.applyfunc(sp.simplify), {}, f"{len(found)} different eigenvalues"
+
+
+@dataclass(frozen=True, eq=False)
+class SymbolicKernel:
+    r"""``p(z_B | z_0)`` in closed form: mean ``E z_0``, covariance :math:`S = \Sigma - E(\Sigma - S_0)E^T`, or the integral that it stands for.
+
+    Attributes
+    ----------
+    state : tuple of Symbol
+    F, N : matrices
+        Drift and diffusion (``N = 2 D``) in the unit clock.
+    start : matrix
+        ``S_0``.
+    short_mean, short_cov : matrices in the clock ``B`` and the abbreviations
+    where : dict
+        The abbreviations.
+    form : str
+        Which closed form.
+    """
+
+    state: tuple[sp.Symbol, ...]
+    F: sp.Matrix
+    N: sp.Matrix
+    start: sp.Matrix
+    short_mean: sp.Matrix
+    short_cov: sp.Matrix
+    where: dict[sp.Symbol, sp.Expr]
+    form: str
+    clock: sp.Symbol = B
+
+    @property
+    def mean(self) -> sp.Matrix:
+        """``E = exp(F B)`` in the clock ``B`` and the parameters."""
+        return self.short_mean.xreplace(self.where)
+
+    @property
+    def cov(self) -> sp.Matrix:
+        """``S`` in the clock ``B`` and the parameters."""
+        return self.short_cov.xreplace(self.where)
+
+    @property
+    def psi(self) -> sp.Matrix:
+        """The mean's dependence on the data, the first column of ``mean``."""
+        return self.mean[:, 0]
+
+    @cached_property
+    def proof(self) -> Decision:
+        r"""The moment equations, symbolically: :math:`\dot E = F E,\; E(0) = I,\; \dot S = F S + S F^T + N,\; S(0) = S_0`."""
+        E, S, n = self.short_mean, self.short_cov, len(self.state)
+        zero = {self.clock: 0}
+        equations = {
+            "dE/dB = F E": list(E.diff(self.clock) - self.F * E),
+            "E(0) = I": list(E.subs(zero) - sp.eye(n)),
+            "dS/dB = F S + S F^T + 2 D": _lower(S.diff(self.clock) - self.F * S - S * self.F.T - self.N),
+            "S(0) = S_0": _lower(S.subs(zero) - self.start),
+            "S = S^T": [S[i, j] - S[j, i] for i in range(n) for j in range(i)],
+        }
+        for name, entries in equations.items():
+            for entry in entries:
+                found = decide_zero(entry, self.where)
+                if found.verdict is not Verdict.PROVED:
+                    return Decision(found.verdict, f"{name}: {found.evidence}", found.witness, found.value)
+        return Decision(Verdict.PROVED, f"the moment equations hold identically in B ({', '.join(equations)})")
+
+    def _repr_latex_(self) -> str:
+        names = "".join(f", \\quad {sp.latex(name)} = {sp.latex(value)}" for name, value in self.where.items())
+        return f"$$e^{{FB}} = {sp.latex(self.short_mean)}, \\qquad S(B) = {sp.latex(self.short_cov)}{names}$$"
+
+
+def _lower(matrix: sp.Matrix) -> list[sp.Expr]:
+    return [matrix[i, j] for i in range(matrix.shape[0]) for j in range(i + 1)]
+
+
+def symbolic_kernel(state: Sequence[sp.Symbol], F: sp.Matrix, N: sp.Matrix, start: sp.Matrix, guess: sp.Matrix | None) -> SymbolicKernel | None:
+    """The kernel of ``dz = F z dB + noise`` with diffusion ``N = 2 D`` and initial covariance ``start``; None without a closed form.
+
+    ``guess`` is tried first as the stationary covariance: it has the form that the recipe was written in.
+    """
+    found = exponential(F)
+    if found is None:
+        return None
+    E, where, form = found
+    fixed = guess if guess is not None and _all_zero(F * guess + guess * F.T + N) else lyapunov(F, N)
+    if fixed is not None:
+        S = fixed - E * (fixed - start) * E.T
+    else:
+        s = sp.Dummy("s", nonnegative=True)
+        E, where = E.xreplace(where), {}
+        inner = (E * N * E.T).subs(B, s).applyfunc(sp.expand)
+        S = E * start * E.T + inner.applyfunc(lambda entry: sp.integrate(entry, (s, 0, B)))
+        if S.has(sp.Piecewise, sp.Integral):
+            return None
+    tidy = (lambda entry: entry) if where else _tidy
+    return SymbolicKernel(tuple(state), F, N, start, E.applyfunc(tidy), S.applyfunc(tidy), where, form)
+
+
+def _all_zero(matrix: sp.Matrix) -> bool:
+    return all(decide_zero(entry).verdict is Verdict.PROVED for entry in matrix)
+
+
+def lyapunov(F: sp.Matrix, N: sp.Matrix) -> sp.Matrix | None:
+    """A symmetric solution of ``F X + X F^T + N = 0``; None if there is none.  For a stable ``F`` it is the stationary covariance."""
+    n = F.shape[0]
+    unknowns = [[sp.Dummy(f"x{min(i, j)}{max(i, j)}") for j in range(n)] for i in range(n)]
+    for i in range(n):
+        for j in range(i):
+            unknowns[i][j] = unknowns[j][i]
+    X = sp.Matrix(unknowns)
+    names = list(dict.fromkeys(entry for row in unknowns for entry in row))
+    found = list(sp.linsolve(_lower(F * X + X * F.T + N), names))
+    if not found:
+        return None
+    values = {name: sp.simplify(value.subs(dict.fromkeys(names, 0))) for name, value in zip(names, found[0], strict=True)}
+    return sp.ImmutableMatrix(X.xreplace(values))
+
+
+def _tidy(entry: sp.Expr) -> Any:
+    """A polynomial in B per exponential, one exponential per term."""
+    if not entry.has(sp.exp):
+        return sp.expand(entry)
+    return sp.powsimp(sp.collect(sp.expand(entry), sp.exp(sp.Wild("w")), sp.factor), combine="exp")
