@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import BadInput
+from ..pictures import tile
 from ..process import Process
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ __all__ = ["images", "kernel", "order", "parts", "sigma_eff", "work_precision"]
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot.subplots()[1]
+    return plt.subplots()[1]
 
 
 def kernel(process: Process, ax: Axes | None = None, times: ArrayLike | None = None) -> Axes:
@@ -97,17 +97,3 @@ def images(samples: ArrayLike, ax: Axes | None = None, columns: int = 8, range: 
     ax.imshow(tile(samples, columns, range), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     ax.set_axis_off()
     return ax
-
-
-def tile(samples: ArrayLike, columns: int = 8, range: tuple[float, float] = (-1.0, 1.0)) -> Any:  # noqa: A002
-    """Images (n, channels, height, width) side by side with one pixel between: an array (H, W) or (H, W, 3) in [0, 1]."""
-    data = np.asarray(samples, float)
-    if data.ndim != 4 or data.shape[1] not in {1, 3}:
-        raise BadInput(f"images have shape {data.shape}; they must be (n, 1 or 3, height, width)")
-    n, channels, height, width = data.shape
-    rows = -(-n // columns)
-    sheet = np.ones((rows * columns, channels, height + 1, width + 1))
-    sheet[:n, :, :height, :width] = np.clip((data - range[0]) / (range[1] - range[0]), 0.0, 1.0)
-    picture = sheet.reshape(rows, columns, channels, height + 1, width + 1).transpose(0, 3, 1, 4, 2)
-    picture = picture.reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
-    return picture[..., 0] if channels == 1 else picture

@@ -23,19 +23,17 @@ from .process import Process
 from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
 from .zero import Verdict, decide_zero
 
-__all__ = ["Recipe", "Recovery", "recover_Q"]
+__all__ = ["Recipe", "Recovery", "recover_Q", "resolved"]
 
 
 def _expression(name: str, value: Any) -> sp.Expr:
     if isinstance(value, str):
         raise BadInput(f"{name} = {value!r} is text; give a sympy expression (text belongs into a spec file, which parses it safely)")
-    try:
-        made = sp.sympify(value)
-    except (sp.SympifyError, TypeError, AttributeError):
-        made = None
-    if not isinstance(made, sp.Expr):
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return sp.Rational(repr(finite(name, value)))
+    if not isinstance(value, sp.Expr):
         raise BadInput(f"{name} = {value!r} must be a sympy expression")
-    return made.xreplace({number: sp.Rational(repr(float(number))) for number in made.atoms(sp.Float)})
+    return value.xreplace({number: sp.Rational(repr(float(number))) for number in value.atoms(sp.Float)})
 
 
 def _matrix(name: str, value: Any, n: int) -> sp.ImmutableMatrix:
@@ -106,10 +104,11 @@ class Recipe:
             raise BadInput(f"drift has {len(drift)} entries; the state has {n}")
         claimed = None if drift is None else sp.ImmutableMatrix([_expression(f"drift[{i}]", entry) for i, entry in enumerate(drift)])
         start = tuple((_block(blocks, key), _expression(f"initial[{key}]", value)) for key, value in (initial or {}).items())
+        defaults = tuple((str(key), _expression(f"parameters[{key}]", value)) for key, value in (parameters or {}).items())
         values = {
             "state": blocks, "H": _expression("H", H), "D": _matrix("D", D, n), "Q": None if Q is None else _matrix("Q", Q, n),
             "clock": constant(1.0) if clock is None else clock, "claimed": claimed, "initial": start,
-            "parameters": tuple((str(key), value) for key, value in (parameters or {}).items()), "name": name, "paper": paper,
+            "parameters": defaults, "name": name, "paper": paper,
         }  # fmt: skip
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -168,7 +167,7 @@ class Recipe:
 
     def subs(self, values: Mapping[sp.Symbol, Any]) -> Recipe:
         """The recipe with values or expressions in the place of parameters."""
-        put = {key: sp.sympify(value) for key, value in values.items()}
+        put = {key: _expression(str(key), value) for key, value in values.items()}
         parts = {name: getattr(self, name) for name in ("H", "D", "Q", "claimed")}
         changed = {name: None if part is None else part.subs(put) for name, part in parts.items()}
         return self._with(**changed, initial=tuple((key, value.subs(put)) for key, value in self.initial))
@@ -229,8 +228,8 @@ def _resolve(recipe: Recipe, given: Mapping[str, Any]) -> dict[sp.Symbol, sp.Exp
             raise unknown("parameter", name, [*needed, *defaults])
     known: dict[str, sp.Expr] = {}
     for name, value in given.items():
-        known[name] = sp.Rational(repr(finite(name, value))) if not isinstance(value, sp.Expr) else value
-    waiting = {name: sp.sympify(value) for name, value in defaults.items() if name not in known}
+        known[name] = _expression(name, value) if isinstance(value, sp.Expr) else _expression(name, finite(name, value))
+    waiting = {name: _expression(name, value) for name, value in defaults.items() if name not in known}
     while waiting:
         ready = [name for name, value in waiting.items() if {s.name for s in value.free_symbols} <= set(known)]
         if not ready:
@@ -253,10 +252,16 @@ def _float_matrix(matrix: sp.Matrix) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.array([[float(entry) for entry in row] for row in matrix.tolist()])
 
 
+def resolved(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with exact numbers in the place of all parameters: the given ones, then its defaults."""
+    found = _resolve(recipe, values)
+    return recipe.subs({symbol: value for symbol, value in found.items() if symbol in recipe.symbols})
+
+
 @lru_cache(maxsize=256)
 def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None) -> Process:
     values = _resolve(recipe, dict(given))
-    exact = recipe.subs({s: v for s, v in values.items() if s in recipe.symbols})
+    exact = resolved(recipe, dict(given))
     certificate = certify(exact)
     if certificate.false:
         name = certificate.false[0]

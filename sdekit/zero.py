@@ -72,7 +72,7 @@ def decide_zero(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr] | None = None)
         PROVED or REFUTED for rational expressions, always; for others PROVED, REFUTED (with a witness), SAMPLED (zero to 50 digits at all
         points tried) or UNDECIDED (too large, or nowhere defined).
     """
-    expr = sp.sympify(expr) if isinstance(expr, int) else expr
+    expr = sp.Integer(expr) if isinstance(expr, int) else expr
     if expr == 0:
         return Decision(Verdict.PROVED, "it is 0 as written")
     size = sp.count_ops(expr)

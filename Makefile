@@ -1,0 +1,37 @@
+# Two commands: `make demo` and `make test`.  Both make the environment .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?= -n auto
+
+.PHONY: demo test lint figures benchmarks clean
+
+demo: $(VENV)/ready
+	$(BIN)/sdekit report psld --data digits -o report/
+	@echo "open report/index.html"
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+figures: $(VENV)/ready
+	$(BIN)/python paper_figures/recipe/sigma_eff.py
+
+benchmarks: $(VENV)/ready
+	$(BIN)/python tests/benchmarks/step_overhead.py
+
+clean:
+	rm -rf $(VENV) report
+
+# torch first and by its pin: an unpinned torch takes gigabytes of device libraries.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sdekit needs Python 3.11 or newer; set PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[images,dev]'
+	@touch $@

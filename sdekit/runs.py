@@ -1,0 +1,130 @@
+"""Sampling into a folder: shards by sample id, a manifest that lists what is done, a picture; a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from ._array import to_host
+from .errors import BadInput, MissingExtra, whole
+from .files import folder, read_bytes, read_json, sha256, write_bytes, write_json
+from .plans import Plan
+from .process import Process
+from .sampling import prepare, sample
+from .solve import Event
+
+__all__ = ["FORMAT", "sample_to"]
+
+FORMAT = "sdekit.samples/1"
+
+
+def sample_to(
+    out: str | Path,
+    process: Process,
+    denoise: Any,
+    plan: Plan,
+    *,
+    n: int,
+    seed: int = 0,
+    shard: int = 256,
+    settings: Mapping[str, Any] | None = None,
+    watch: Callable[[int, Event], None] | None = None,
+) -> dict[str, Any]:
+    """Draw samples ``0 .. n-1`` into a folder, skipping those that are there already.
+
+    Parameters
+    ----------
+    out : path
+        Receives ``samples-*.safetensors`` (tensors ``x`` and ``nfe``), ``manifest.json`` and, for images, ``grid.png``.
+    process, denoise, plan
+        As for :func:`sdekit.sample`.
+    n, seed, shard : int
+        Samples, seed, samples in a file.
+    settings : mapping, optional
+        What identifies the run beside the process and the seed: a folder that holds another run is refused.
+    watch : callable, optional
+        Called as ``watch(first_id, event)`` after each move.
+
+    Returns
+    -------
+    dict
+        The manifest.
+
+    Raises
+    ------
+    BadInput
+        If the folder cannot be written, holds another run or a damaged one.
+    """
+    safetensors = _safetensors()
+    n, shard = whole("n", n), whole("shard", shard)
+    nfe = prepare(process, None, None, plan).nfe
+    path = folder(out)
+    identity = {
+        "process": {"name": process.name, "F": process.F.tolist(), "G": process.G.tolist(), "S0": process.S0.tolist(), "T": process.T,
+                    "clock": {"kind": type(process.clock).__name__, **vars(process.clock)}, "blocks": list(process.blocks)},
+        "method": plan.method.name, "grid": repr(plan.grid), "nfe": nfe, "seed": seed, "shard": shard, **(settings or {}),
+    }  # fmt: skip
+    numpy = importlib.metadata.version("numpy")
+    manifest: dict[str, Any] = {"format": FORMAT, "version": __version__, "numpy": numpy, "run": identity, "shards": {}}
+    if (path / "manifest.json").exists():
+        manifest["shards"] = _done(path, identity)
+    write_json(path / "manifest.json", manifest)
+    for first in range(0, n, shard):
+        name, ids = f"samples-{first:07d}.safetensors", np.arange(first, min(first + shard, n))
+        if manifest["shards"].get(name, {}).get("n") == len(ids):
+            continue
+
+        def shown(event: Event, first: int = first) -> None:
+            if watch is not None:
+                watch(first, event)
+
+        made = sample(process, denoise, plan=plan, ids=ids, seed=seed, watch=shown)
+        data = safetensors.save({"x": np.ascontiguousarray(to_host(made.x)), "nfe": made.nfe})
+        bad = [int(i) for i, status in zip(ids, made.status, strict=True) if status != "ok"]
+        manifest["shards"][name] = {"n": len(ids), "sha256": write_bytes(path / name, data), "nonfinite": bad}
+        write_json(path / "manifest.json", manifest)
+    return manifest
+
+
+def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
+    """All samples of a folder that :func:`sample_to` wrote, checked against its manifest."""
+    path = Path(out)
+    manifest = read_json(path / "manifest.json", FORMAT)
+    parts = []
+    for name, entry in sorted(manifest["shards"].items()):
+        data = read_bytes(path / name)
+        if sha256(data) != entry["sha256"]:
+            raise BadInput(f"{str(path / name)!r} was changed since it was written: its sha256 is not the manifest's; remove it and sample again")
+        parts.append(_safetensors().load(data)["x"])
+    return np.concatenate(parts)
+
+
+def _done(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The shards of an earlier run of the same settings that are whole."""
+    manifest = read_json(path / "manifest.json", FORMAT)
+    before = manifest.get("run", {})
+    for key in identity:
+        if before.get(key) != identity[key]:
+            raise BadInput(
+                f"{str(path)!r} holds another run: {key} was {_short(before.get(key))}, now {_short(identity[key])}; choose another folder"
+            )
+    shards = manifest.get("shards", {})
+    return {name: entry for name, entry in shards.items() if (path / name).exists() and sha256(read_bytes(path / name)) == entry["sha256"]}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _safetensors() -> Any:
+    try:
+        from safetensors import numpy as library
+    except ImportError:
+        raise MissingExtra("writing samples", "torch") from None
+    return library

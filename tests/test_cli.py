@@ -1,0 +1,135 @@
+"""The command line: results, --json, exit codes, one-line errors, nothing half-written."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sdekit.cli import main
+
+COMMANDS = ["list", "certify", "kernel", "sample", "compare", "order", "train", "report"]
+FALSE = """
+name = "wrong"
+state = ["x", "m"]
+[recipe]
+H = "x**2/2 + m**2/2"
+D = [["0", "0"], ["0", "1"]]
+drift = ["m", "-x - 2*m"]
+"""
+
+
+def run(capsys, *arguments):
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def data(capsys, *arguments):
+    code, out, _ = run(capsys, *arguments, "--json")
+    return code, json.loads(out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert f"Example: sdekit {command}" in out
+
+
+def test_list(capsys):
+    assert data(capsys, "list", "processes") == (0, {"processes": ["cld", "edm", "psld", "ve", "vp"]})
+    code, found = data(capsys, "list", "methods")
+    assert code == 0
+    assert {"euler", "heun", "exponential3", "ddim"} <= set(found["methods"])
+    assert set(data(capsys, "list", "grids")[1]["grids"]) == {"karras", "logsnr", "uniform", "quadratic"}
+
+
+def test_certify(capsys, tmp_path):
+    code, found = data(capsys, "certify", "psld")
+    assert code == 0
+    assert found["claims"]["stationary"]["verdict"] == "PROVED"
+    spec = tmp_path / "wrong.toml"
+    spec.write_text(FALSE)
+    code, found = data(capsys, "certify", spec)
+    assert code == 1
+    assert found["false"] == ["stationary"]
+    assert found["claims"]["stationary"]["witness"]
+    code, out, err = run(capsys, "kernel", spec, "--t", "0.5")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: recipe 'wrong' is false, stationary is REFUTED")
+
+
+def test_kernel(capsys):
+    code, found = data(capsys, "kernel", "psld", "--t", "0.1")
+    assert code == 0
+    assert found["sigma_eff"] == pytest.approx(0.4205733970240, rel=1e-12)
+    assert found["cov"][0][1] == pytest.approx(0.1288251061068, rel=1e-12)
+    assert data(capsys, "kernel", "psld", "--t", "1e-3", "-p", "Gamma=0.25")[1]["sigma_eff"] == pytest.approx(4.4748921e-2, rel=1e-7)
+
+
+def test_order(capsys):
+    code, found = data(capsys, "order", "heun", "--process", "vp")
+    assert code == 0
+    assert found["verdict"] == "confirmed"
+    assert found["order"] == pytest.approx(2.0, abs=0.05)
+
+
+def test_compare(capsys):
+    code, found = data(capsys, "compare", "edm", "--methods", "heun", "--nfe", "35,71")
+    assert code == 0
+    # restart.md A2: output variances .278388 and .256134
+    for cell, variance in zip(found["cells"], (0.278388, 0.256134), strict=True):
+        assert cell["w2"] == pytest.approx(variance**0.5 - 0.5, abs=1e-6)
+        assert cell["exact"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["certify", "plsd"], "did you mean 'psld'"),
+        (["certify", "nothing.toml"], "cannot read the spec file"),
+        (["kernel", "psld"], "Missing option '--t'"),
+        (["kernel", "psld", "--t", "2"], "must lie in [0, 1]"),
+        (["kernel", "psld", "--t", "nan"], "must lie in [0, 1]"),
+        (["kernel", "psld", "--t", "0.1", "-p", "Gama=1"], "did you mean 'Gamma'"),
+        (["kernel", "psld", "--t", "0.1", "-p", "Gamma"], "NAME=NUMBER"),
+        (["kernel", "psld", "--t", "0.1", "-p", "M=-1"], "must be positive"),
+        (["order", "huen"], "did you mean 'heun'"),
+        (["compare", "vp", "--methods", "heun,eulr"], "did you mean 'euler'"),
+        (["compare", "vp", "--nfe", "ten"], "whole numbers"),
+        (["compare", "vp", "--methods", "heun", "--nfe", "0"], "nfe = 0"),
+        (["compare", "vp", "--data", "dogs"], "unknown data 'dogs'"),
+        (["sample", "vp", "--method", "pnmd"], "unknown method 'pnmd'"),
+        (["sample", "vp", "--grid", "karas"], "did you mean 'karras'"),
+        (["sample", "vp", "--steps", "0"], "--steps"),
+        (["train", "psld"], "trained once"),
+        (["train", "edm", "--data", "digit"], "did you mean 'digits'"),
+        (["list", "proceses"], "did you mean 'processes'"),
+        (["certfy", "psld"], "certfy"),
+        (["certify", "psld", "--jsn"], "--jsn"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(capsys, arguments, says):
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+
+
+@pytest.mark.parametrize("command", [["sample", "vp"], ["report", "vp"], ["train", "edm"]])
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(capsys, tmp_path, command):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run(capsys, *command, "-o", tmp_path / "file" / "out")
+    assert code == 2
+    assert "cannot be written" in err
+    assert err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_the_module_runs_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "sdekit", "list"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "psld" in done.stdout.split()

@@ -1,0 +1,205 @@
+"""Recipes: drift, noise, residual, kernels; the acceptance cases 1, 2, 3 and 5 of the complete recipe."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+import sympy as sp
+
+import sdekit as sk
+from sdekit.zero import Verdict, decide_zero
+
+x, m, z = sp.symbols("x m z", real=True)
+Gamma, nu, M = sp.symbols("Gamma nu M", positive=True)
+J = sp.Matrix([[0, -1], [1, 0]])
+
+
+def psld(**more):
+    return sk.Recipe(state=(x, m), H=x**2 / 2 + m**2 / (2 * M), D=sp.diag(Gamma, M * nu) / 2, Q=J / 2, clock=sk.clocks.linear(8.0, 8.0), **more)
+
+
+def test_psld_drift_noise_and_residual():
+    recipe = psld()
+    assert sp.simplify(recipe.drift - sp.Matrix([(m / M - Gamma * x) / 2, (-x - nu * m) / 2])) == sp.zeros(2, 1)
+    assert recipe.residual == 0
+    assert sp.simplify(recipe.noise * recipe.noise.T - sp.diag(Gamma, M * nu)) == sp.zeros(2, 2)
+    assert recipe.noise.is_lower
+
+
+def test_state_dependent_parts_get_their_correction():
+    # recipe 1.6: dropping the divergence (0, 2 x) leaves the residual -2 m x
+    Q, D, H = (1 + x**2) * J, sp.diag(0, 1), (x**2 + m**2) / 2
+    recipe = sk.Recipe(state=(x, m), H=H, D=D, Q=Q)
+    assert sp.expand(recipe.drift - sp.Matrix([m * (1 + x**2), -m - x * (1 + x**2) + 2 * x])) == sp.zeros(2, 1)
+    assert recipe.residual == 0
+    dropped = sk.Recipe.from_drift(state=(x, m), drift=[m * (1 + x**2), -m - x * (1 + x**2)], D=D, H=H)
+    assert sp.expand(dropped.residual + 2 * m * x) == 0
+
+
+def test_unspecified_functions_leave_no_residual():
+    H = sp.Function("H")(x, m)
+    d = [sp.Function(f"d{i}")(x, m) for i in range(3)]
+    q = sp.Function("q")(x, m)
+    recipe = sk.Recipe(state=(x, m), H=H, D=[[d[0], d[1]], [d[1], d[2]]], Q=[[0, -q], [q, 0]])
+    assert decide_zero(recipe.residual).verdict is Verdict.PROVED
+
+
+def test_missing_correction_is_refuted_at_one_half():
+    # case 2
+    recipe = sk.Recipe.from_drift(state=(x,), drift=[-(1 + x**2) * x], D=[[1 + x**2]], H=x**2 / 2)
+    assert sp.expand(recipe.residual - 2 * (1 - x**2)) == 0
+    claim = sk.certify(recipe).stationary
+    assert claim.verdict is Verdict.REFUTED
+    assert recipe.residual.subs(claim.witness) == sp.Rational(3, 2)
+    assert claim.witness == {x: sp.Rational(1, 2)}
+    right = sk.Recipe.from_drift(state=(x,), drift=[-(1 + x**2) * x + 2 * x], D=[[1 + x**2]], H=x**2 / 2)
+    assert sk.certify(right).stationary.verdict is Verdict.PROVED
+
+
+def test_wrong_mass_is_refuted_with_the_residual_of_the_fact_sheet():
+    # case 3
+    g, v = sp.Rational(1, 100), sp.Rational(401, 100)
+    drift = [(4 * m - g * x) / 2, (-x - v * m) / 2]
+    recipe = sk.Recipe.from_drift(state=(x, m), drift=drift, D=sp.diag(g, v) / 2, H=x**2 / 2 + 2 * m**2)
+    assert sp.expand(recipe.residual - 1203 * (4 * m**2 - 1) / 200) == 0
+    assert recipe.residual.subs(m, 1) == sp.Rational(3609, 200)
+    with pytest.raises(sk.Refuted, match="stationary"):
+        recipe.process()
+
+
+def test_recover_q_of_the_fact_sheet():
+    # case 5: F = 4 [[-.01, 4], [-1, -4.01]], S = diag(1, .25), G G^T = 8 diag(.01, 1.0025)
+    drift = [4 * (-sp.Rational(1, 100) * x + 4 * m), 4 * (-x - sp.Rational(401, 100) * m)]
+    found = sk.recover_Q(state=(x, m), drift=drift, D=4 * sp.diag(sp.Rational(1, 100), sp.Rational(10025, 10000)), H=x**2 / 2 + 2 * m**2)
+    assert sp.Matrix([[0, -4], [4, 0]]) == found.Q
+    assert found.obstruction is None
+    assert "unique" in found.gauge
+    F = sp.Matrix(drift).jacobian([x, m])
+    assert F.eigenvals() == {-sp.Rational(804, 100): 2}  # defective
+
+
+def test_recover_q_names_the_first_obstruction():
+    found = sk.recover_Q(state=(x, m), drift=[m, -x - m], D=sp.diag(0, 2), H=(x**2 + m**2) / 2)
+    assert found.Q is None
+    assert "(1, 1)" in found.obstruction
+
+
+def test_recover_q_refuses_what_it_cannot_decide():
+    with pytest.raises(sk.BadInput, match="linear drift"):
+        sk.recover_Q(state=(x,), drift=[-(x**3)], D=[[1]], H=x**4 / 4)
+
+
+@pytest.mark.parametrize("damping", [1, sp.Rational(1, 4), 3, None])
+def test_symbolic_kernel_equals_the_numeric_one(damping):
+    """Critical (1), under- and over-damped; None: the general formula with numbers put in afterwards."""
+    values = {"Gamma": sp.Rational(1, 100), "M": sp.Rational(1, 4)}
+    values["nu"] = values["Gamma"] + 4 * (damping or sp.Rational(3, 2))
+    recipe = psld(initial={m: M / 25})
+    kernel = recipe.kernel(**values) if damping is not None else recipe.kernel()
+    assert kernel.proof.verdict is Verdict.PROVED
+    assert ("nilpotent" in kernel.form) == (damping == 1)
+    put = {s: values[s.name] for s in (Gamma, nu, M)}
+    process = recipe.process(**{name: float(value) for name, value in values.items()})
+    for t in (1e-4, 0.1, 1.0):
+        at = {**put, kernel.clock: sp.Float(8 * t, 60)}
+        mean, cov = (np.array(part.subs(at).evalf(40).tolist(), float) for part in (kernel.mean, kernel.cov))
+        mine = process.kernel(t)
+        assert np.max(np.abs(mine.psi - mean[:, 0])) <= 1e-12 * np.max(np.abs(mean[:, 0]))
+        scale = np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
+        assert np.max(np.abs(mine.cov - cov) / scale) <= 1e-12
+
+
+def test_critical_kernel_is_the_closed_form_of_the_paper():
+    # recipe 2.2, in x and m, with delta = 1/sqrt(M), u = delta B/2, a = (Gamma + nu) B/4
+    kernel = psld(initial={m: M / 25}).kernel(nu=Gamma + 2 / sp.sqrt(M))
+    B, delta = kernel.clock, 1 / sp.sqrt(M)
+    u, a, g = delta * B / 2, (Gamma + Gamma + 2 / sp.sqrt(M)) * B / 4, sp.Rational(1, 25)
+    decay = sp.exp(-2 * a)
+    assert decide_zero(kernel.cov[0, 0] - (1 - decay * ((1 + u) ** 2 + (1 - g) * u**2))).verdict is Verdict.PROVED
+    assert decide_zero(kernel.cov[0, 1] - decay * u * (2 * u + g * (1 - u)) / delta).verdict is Verdict.PROVED
+    assert decide_zero(kernel.cov[1, 1] - (1 - decay * (u**2 + (1 - g) * (1 - u) ** 2)) / delta**2).verdict is Verdict.PROVED
+    assert decide_zero(kernel.mean[0, 0] - sp.exp(-a) * (1 + u)).verdict is Verdict.PROVED
+    assert decide_zero(kernel.mean[0, 1] - sp.exp(-a) * u * delta).verdict is Verdict.PROVED
+
+
+def test_third_order_critical_chain_is_nilpotent():
+    # recipe 2.4: g = 2 sqrt 2, xi = 3 sqrt 3, triple root -sqrt 3
+    g, xi = 2 * sp.sqrt(2), 3 * sp.sqrt(3)
+    recipe = sk.Recipe(state=(x, m, z), H=(x**2 + m**2 + z**2) / 2, D=sp.diag(0, 0, xi), Q=[[0, -1, 0], [1, 0, -g], [0, g, 0]])
+    kernel = recipe.kernel()
+    assert "nilpotent" in kernel.form
+    assert kernel.proof.verdict is Verdict.PROVED
+    assert (
+        decide_zero(kernel.mean[0, 0] - sp.exp(-sp.sqrt(3) * kernel.clock) * (1 + sp.sqrt(3) * kernel.clock + kernel.clock**2)).verdict
+        is Verdict.PROVED
+    )
+
+
+def test_kernel_without_a_stationary_law_is_integrated():
+    recipe = sk.Recipe(state=(x,), H=sp.Integer(0), D=[[sp.Rational(1, 2)]], Q=[[0]], initial={x: sp.Rational(1, 100)})
+    kernel = recipe.kernel()
+    assert kernel.cov[0, 0] == kernel.clock + sp.Rational(1, 100)
+    assert kernel.proof.verdict is Verdict.PROVED
+    # free particle with noise on the velocity: S_xx = 2 D B^3 / 3
+    free = sk.Recipe.from_drift(state=(x, m), drift=[m, 0], D=sp.diag(0, Gamma), H=sp.Integer(0))
+    assert sp.expand(free.kernel().cov[0, 0] - 2 * Gamma * free.kernel().clock ** 3 / 3) == 0
+    assert free.kernel().proof.verdict is Verdict.PROVED
+
+
+def test_a_wrong_kernel_does_not_pass_its_proof():
+    kernel = psld().kernel()
+    for change in ({"short_cov": 2 * kernel.short_cov}, {"short_mean": kernel.short_mean.T}, {"start": sp.diag(0, 1)}):
+        broken = object.__new__(type(kernel))
+        broken.__dict__.update({k: v for k, v in vars(kernel).items() if k != "proof"} | change)
+        assert broken.proof.verdict is Verdict.REFUTED
+
+
+def test_process_has_the_recipes_numbers():
+    process = psld(initial={m: M / 25}).process(Gamma=0.01, nu=4.01, M=0.25)
+    assert np.allclose(process.F, [[-0.005, 2.0], [-0.5, -2.005]], rtol=1e-15, atol=0)
+    assert np.allclose(process.G @ process.G.T, np.diag([0.01, 1.0025]), rtol=1e-15, atol=0)
+    assert np.array_equal(process.S0, np.diag([0.0, 0.01]))
+    assert process.blocks == ("x", "m")
+    again = psld().process(Gamma=0.01, nu=4.01, M=0.25, initial={"m": 0.01})
+    assert again == process
+    assert again.kernel(0.1).sigma_eff == pytest.approx(0.4205733970240, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: sk.Recipe(state=(x, x), H=x**2, D=sp.eye(2), Q=sp.zeros(2)), "different sympy symbols"),
+        (lambda: sk.Recipe(state="x", H=x**2, D=[[1]], Q=[[0]]), "different sympy symbols"),
+        (lambda: sk.Recipe(state=(x,), H="x**2", D=[[1]], Q=[[0]]), "is text"),
+        (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1, 0]], Q=[[0]]), "1 x 1 matrix"),
+        (lambda: sk.Recipe(state=(x,), H=x**2, D=[["1"]], Q=[[0]]), "is text"),
+        (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1]]), "give Q, or a drift"),
+        (lambda: sk.Recipe.from_drift(state=(x,), drift=[-x, x], D=[[1]], H=x**2), "drift has 2"),
+        (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1]], Q=[[0]], initial={"y": 1}), "unknown block 'y'"),
+        (lambda: psld().process(Gamma=0.01, nu=4.01), "'M'"),
+        (lambda: psld().process(Gamma=0.01, nu=4.01, M=0.25, mass=1.0), "unknown parameter 'mass'"),
+        (lambda: psld().process(Gamma=0.01, nu=4.01, M=-0.25), "must be positive"),
+        (lambda: psld().process(Gamma=0.01, nu=4.01, M="heavy"), "must be a number"),
+        (lambda: psld().process(Gamma=0.01, nu=float("nan"), M=0.25), "must be finite"),
+    ],
+)
+def test_malformed_input_raises_at_construction(make, says):
+    with pytest.raises(sk.BadInput) as caught:
+        make()
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_reprs_are_latex():
+    recipe = psld()
+    assert r"\Gamma" in recipe._repr_latex_()
+    assert r"\cosh" in recipe.kernel()._repr_latex_()
+
+
+def test_numeric_evaluation_of_the_symbolic_covariance_is_stable_enough_to_be_checked_with_mpmath():
+    """The symbolic form subtracts; the numeric kernel must match it at 60 digits, where the subtraction is harmless."""
+    kernel = psld(initial={m: M / 25}).kernel(Gamma=0, M=sp.Rational(1, 4), nu=4)
+    process = psld(initial={m: M / 25}).subs({Gamma: sp.Integer(0)}).process(nu=4.0, M=0.25)
+    with mp.workdps(60):
+        exact = mp.mpf(str(kernel.cov.det().subs(kernel.clock, sp.Float("8e-5", 60)).evalf(50)))
+        assert abs(mp.mpf(float(process.kernel(1e-5).det)) / exact - 1) < 1e-11
+    assert float(process.kernel(1e-5).det) == pytest.approx(6.838952622120e-15, rel=1e-12)

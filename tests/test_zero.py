@@ -1,0 +1,81 @@
+"""Deciding whether an expression is zero."""
+
+import pytest
+import sympy as sp
+
+from sdekit.zero import Verdict, decide_zero, points
+
+x, y = sp.symbols("x y", real=True)
+a, b = sp.symbols("a b", positive=True)
+n = sp.Symbol("n", nonnegative=True)
+
+
+@pytest.mark.parametrize(
+    "zero",
+    [
+        sp.Integer(0),
+        (x**2 - y**2) / (x - y) - (x + y),  # expand alone misses it
+        sp.tanh(x) - (sp.exp(2 * x) - 1) / (sp.exp(2 * x) + 1),  # simplify alone misses it
+        sp.cosh(x) ** 2 - sp.sinh(x) ** 2 - 1,
+        sp.sin(x) ** 2 + sp.cos(x) ** 2 - 1,
+        sp.exp(x + y) - sp.exp(x) * sp.exp(y),
+        sp.exp(x / 2) ** 2 - sp.exp(x),
+        sp.sqrt(a + b) ** 2 - a - b,
+        (sp.sqrt(a) + sp.sqrt(b)) * (sp.sqrt(a) - sp.sqrt(b)) - a + b,
+        sp.cosh(sp.sqrt(a) * x) ** 2 - sp.sinh(sp.sqrt(a) * x) ** 2 - 1,
+        sp.sqrt(6) - sp.sqrt(2) * sp.sqrt(3),
+        (1 + sp.sqrt(3)) * (1 - sp.sqrt(3)) + 2,
+    ],
+)
+def test_zero_is_proved(zero):
+    assert decide_zero(zero).verdict is Verdict.PROVED
+
+
+@pytest.mark.parametrize(
+    "nonzero",
+    [
+        x,
+        2 - 2 * x**2,
+        x**2 - y**2,
+        sp.exp(x) - 1 - x,
+        sp.tanh(x) - x,
+        sp.sqrt(a + b) - sp.sqrt(a) - sp.sqrt(b),
+        x * (x - 1) * (x - 2) * (x + 1) * (2 * x - 1),
+    ],
+)
+def test_nonzero_is_refuted_by_a_point_that_plain_evaluation_confirms(nonzero):
+    found = decide_zero(nonzero)
+    assert found.verdict is Verdict.REFUTED
+    assert abs(complex(nonzero.subs(found.witness))) > 1e-12
+    for symbol, value in found.witness.items():
+        assert not (symbol.is_positive and value <= 0)
+
+
+def test_abbreviations_count_as_what_they_stand_for():
+    r = sp.Symbol("r", positive=True)
+    where = {r: sp.sqrt(a**2 + b)}
+    assert decide_zero(r**2 - a**2 - b, where).verdict is Verdict.PROVED
+    assert decide_zero(r**4 - (a**2 + b) ** 2, where).verdict is Verdict.PROVED
+    found = decide_zero(r**2 - a**2 + b, where)
+    assert found.verdict is Verdict.REFUTED
+    assert found.value == 2 * found.witness[b]
+
+
+def test_unspecified_functions_are_symbols():
+    U = sp.Function("U")
+    assert decide_zero(sp.diff(U(x) ** 2, x) - 2 * U(x) * sp.diff(U(x), x)).verdict is Verdict.PROVED
+    assert decide_zero(sp.diff(U(x), x) - U(x)).verdict is not Verdict.PROVED
+
+
+def test_too_large_is_undecided_not_guessed():
+    huge = sp.Add(*[sp.Symbol(f"s{i}") ** 2 for i in range(11_000)])
+    found = decide_zero(huge)
+    assert found.verdict is Verdict.UNDECIDED
+    assert "operations" in found.evidence
+
+
+def test_points_respect_assumptions():
+    made = points([x, a, n], 40)
+    assert all(p[a] > 0 and p[n] >= 0 for p in made)
+    assert any(p[x] < 0 for p in made)
+    assert made == points([x, a, n], 40)
