@@ -125,26 +125,37 @@ def denoise() -> Transform:
     return _Denoise()
 
 
+def _step_by_step(moves: list[Move], change: Callable[[Run], list[Move] | None]) -> list[Move]:
+    """Put what ``change`` makes of each step in its place; steps that it leaves alone (None) stay together, with their memory."""
+    out: list[Move] = []
+    for move in moves:
+        for piece in _cut(move, range(1, len(move.times) - 1)) if isinstance(move, Run) else [move]:
+            made = change(piece) if isinstance(piece, Run) else None
+            last = out[-1] if out else None
+            if made is not None:
+                out += made
+            elif isinstance(piece, Run) and isinstance(last, Run) and (last.leg, last.times[-1]) == (piece.leg, piece.times[0]):
+                out[-1] = replace(last, times=(*last.times, *piece.times[1:]))
+            else:
+                out.append(piece)
+    return out
+
+
 @dataclass(frozen=True)
 class _Ancestral:
     eta: float
 
     def __call__(self, moves: list[Move], process: Process) -> list[Move]:
-        out: list[Move] = []
-        for move in moves:
-            if not isinstance(move, Run):
-                out.append(move)
-                continue
-            for piece in _cut(move, range(1, len(move.times) - 1)):
-                t, s = piece.times
-                if s == 0.0:
-                    out.append(piece)
-                    continue
-                high, low = (float(v) for v in process.sigma_eff([t, s]))
-                up = min(1.0, self.eta * np.sqrt((high - low) * (high + low)) / high)
-                down = float(process.time_of(low * np.sqrt((1.0 - up) * (1.0 + up)))) if up < 1.0 else 0.0
-                out += [replace(piece, times=(t, down)), Jump(down, s, leg=piece.leg, step=piece.first)]
-        return out
+        def change(piece: Run) -> list[Move] | None:
+            t, s = piece.times
+            if s == 0.0:
+                return None
+            high, low = (float(v) for v in process.sigma_eff([t, s]))
+            up = min(1.0, self.eta * np.sqrt((high - low) * (high + low)) / high)
+            down = float(process.time_of(low * np.sqrt((1.0 - up) * (1.0 + up)))) if up < 1.0 else 0.0
+            return [replace(piece, times=(t, down)), Jump(down, s, leg=piece.leg, step=2 + 2 * piece.first)]
+
+        return _step_by_step(moves, change)
 
 
 def ancestral(plan: Plan, eta: float = 1.0) -> Plan:
@@ -166,26 +177,23 @@ class _Churn:
     low: float
     high: float
     scale: float
+    restart: bool = False
 
     def __call__(self, moves: list[Move], process: Process) -> list[Move]:
         steps = sum(len(move.times) - 1 for move in moves if isinstance(move, Run) and move.leg == 0)
-        gamma = min(self.amount / steps, np.sqrt(2.0) - 1.0)
+        gamma = self.amount if self.restart else min(self.amount / steps, np.sqrt(2.0) - 1.0)
         ceiling = float(process.sigma_eff(process.T))
-        out: list[Move] = []
-        for move in moves:
-            if not isinstance(move, Run):
-                out.append(move)
-                continue
-            for piece in _cut(move, range(1, len(move.times) - 1)):
-                t, s = piece.times
-                level = float(process.sigma_eff(t))
-                raised = min(level * (1.0 + gamma), ceiling)
-                if self.low <= level <= self.high and raised > level:
-                    hat = float(process.time_of(raised))
-                    out += [Jump(t, hat, self.scale, piece.leg, piece.first), replace(piece, times=(hat, s))]
-                else:
-                    out.append(piece)
-        return out
+
+        def change(piece: Run) -> list[Move] | None:
+            t, s = piece.times
+            level = float(process.sigma_eff(t))
+            raised = min(level * (1.0 + gamma), ceiling)
+            if (piece.leg > 0) != self.restart or not self.low <= level <= self.high or raised <= level:
+                return None
+            hat = float(process.time_of(raised))
+            return [Jump(t, hat, self.scale, piece.leg, 1 + 2 * piece.first), replace(piece, times=(hat, s))]
+
+        return _step_by_step(moves, change)
 
 
 def churn(plan: Plan, S_churn: float, S_min: float = 0.0, S_max: float = float("inf"), S_noise: float = 1.0) -> Plan:
@@ -301,22 +309,4 @@ def restart(
     plan = run(grid, exponential_rk(2) if method is None else method).then(_Restart(tuple(made), snap, finite("S_noise", S_noise)))
     if finite("churn", churn) < 0.0:
         raise BadInput(f"churn = {churn:g} must be nonnegative")
-    return plan if churn == 0.0 else plan.then(_RestartChurn(float(churn), float(S_noise)))
-
-
-@dataclass(frozen=True)
-class _RestartChurn:
-    gamma: float
-    scale: float
-
-    def __call__(self, moves: list[Move], process: Process) -> list[Move]:
-        out: list[Move] = []
-        for move in moves:
-            if not isinstance(move, Run) or move.leg == 0:
-                out.append(move)
-                continue
-            for piece in _cut(move, range(1, len(move.times) - 1)):
-                level = float(process.sigma_eff(piece.times[0]))
-                hat = float(process.time_of(min(level * (1.0 + self.gamma), float(process.sigma_eff(process.T)))))
-                out += [Jump(piece.times[0], hat, self.scale, piece.leg, 1 + piece.first), replace(piece, times=(hat, piece.times[1]))]
-        return out
+    return plan if churn == 0.0 else plan.then(_Churn(float(churn), 0.0, float("inf"), float(S_noise), restart=True))

@@ -138,6 +138,9 @@ def assemble(process: Process, moves: Sequence[Move], state_model: bool = False)
     for before, after in pairwise(items):
         if before.s != after.t:
             raise BadInput(f"the plan jumps from time {before.s:g} to {after.t:g} between two moves")
+    addresses = [address for item in items for address in item.addresses]
+    if len(set(addresses)) < len(addresses):
+        raise BadInput("two moves of the plan would draw the same noise; give them different legs or steps")
     nfe = sum(len(item.move.asks) if isinstance(item.move, Rows) else item.move.nfe for item in items)
     return Program(process, tuple(moves), tuple(items), nfe)
 
