@@ -226,7 +226,7 @@ def _image_section(process: Process, images: Any, denoise: Any, quick: bool, ste
     method = m.exponential(2)
     processes = [process] if process == catalogue.vp() else [process, catalogue.vp()]
     pictures = [("digits that were held out", images.held_out[:64])]
-    judged = []
+    judged: list[tuple[str, Any]] = [("a normal law fitted to the pixels", metrics.gaussian_baseline(images, n))]
     for each in processes:
         for nfe in budgets:
             step(f"sampling {each.name}, {nfe} calls")
@@ -239,8 +239,28 @@ def _image_section(process: Process, images: Any, denoise: Any, quick: bool, ste
     )
     return "Sampled digits", (
         f"<p>One denoiser, trained once on {len(images.train)} digits, drives every process through sigma_eff; method {escape(method.name)} on "
-        f"EDM's grid, the same seed everywhere.</p><div class=row>{html}</div>" + metrics.table(judged, images)
+        f"EDM's grid, the same seed everywhere.</p><div class=row>{html}</div>" + _judged(judged, images)
     )
+
+
+def _judged(samples: Sequence[tuple[str, Any]], images: Any) -> str:
+    """Each measure of each set of samples, on the scale of held-out images; what fails is marked."""
+    from ..torch.metrics import judge
+
+    found = [(name, judge(x, images)) for name, x in samples]
+    measures = found[0][1].measures
+    rows: list[Sequence[Any]] = [
+        (name, *[f'<span class="{"pass" if m.passed else "fail"}">{m.value:.3f}</span>' for m in result.measures]) for name, result in found
+    ]
+    rows.append(("held-out digits", *[f"{m.held_out:.3f}" for m in measures]))
+    rows.append(("limit", *[f"{'at most' if m.at_most else 'at least'} {m.limit:.3f}" for m in measures]))
+    legend = "".join(f"<li><b>{escape(m.name.replace('_', ' '))}</b>: {escape(m.meaning)}</li>" for m in measures)
+    n = found[0][1].n
+    table = _table(
+        ["samples", *[m.name.replace("_", " ") for m in measures]], rows, f"{n} samples of each kind against {len(images.train)} training digits"
+    )
+    moral = "A law with the right mean and covariance passes on Frechet alone, which is why it is not enough."
+    return f"{table}<ul class=note>{legend}</ul><p class=note>{moral}</p>"
 
 
 def _picture(x: Array, range: tuple[float, float]) -> str:  # noqa: A002

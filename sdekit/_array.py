@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import BadInput
+
 __all__ = ["dtype_of", "finite_rows", "is_torch", "like", "namespace", "to_host", "unwatched"]
 
 
@@ -33,7 +35,7 @@ def like(host: NDArray[Any], reference: Any) -> Any:
     if is_torch(reference):
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(host)).to(dtype=reference.dtype, device=reference.device)
+        return torch.from_numpy(np.array(host)).to(dtype=reference.dtype, device=reference.device)
     return host.astype(reference.dtype, copy=False)
 
 
@@ -49,15 +51,26 @@ def dtype_of(dtype: Any, device: Any, model: Any) -> Any:
     """
     torch = sys.modules.get("torch")
     device = getattr(model, "device", None) if device is None else device
-    wants_torch = device is not None or (torch is not None and isinstance(dtype, torch.dtype))
     dtype = getattr(model, "dtype", None) if dtype is None else dtype
-    if not wants_torch:
-        return np.empty(0, np.float64 if dtype is None else dtype)
+    if device is None and not (torch is not None and isinstance(dtype, torch.dtype)):
+        return np.empty(0, _floating(np.float64 if dtype is None else dtype))
     import torch as library
 
-    names: dict[Any, Any] = {"float32": library.float32, "float64": library.float64}
-    chosen = dtype if isinstance(dtype, library.dtype) else names[np.dtype(dtype).name] if dtype is not None else library.float64
-    return library.empty(0, dtype=chosen, device="cpu" if device is None else device)
+    if not isinstance(dtype, library.dtype):
+        dtype = getattr(library, _floating(np.float64 if dtype is None else dtype).name)
+    if not dtype.is_floating_point:
+        raise BadInput(f"dtype = {dtype} must be a floating type, such as float32 or float64")
+    return library.empty(0, dtype=dtype, device="cpu" if device is None else device)
+
+
+def _floating(dtype: Any) -> np.dtype[Any]:
+    try:
+        made: np.dtype[Any] | None = np.dtype(dtype)
+    except TypeError:
+        made = None
+    if made is None or made.kind != "f":
+        raise BadInput(f"dtype = {dtype!r} must be a floating type, such as float32 or float64")
+    return made
 
 
 def finite_rows(blocks: list[Any]) -> NDArray[np.bool_]:

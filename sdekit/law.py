@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._array import is_torch, like, namespace
-from .errors import BadInput
+from .errors import BadInput, whole
 from .kernel import Kernel
-from .noise import DATA, Address, Addressed, Noise
+from .noise import DATA, Address, Noise, as_ids, as_noise
 
 Array = NDArray[np.float64]
 
@@ -87,9 +87,8 @@ def _array(name: str, value: ArrayLike) -> Array:
 def _draw(seed: int | Noise, n: int | None, ids: ArrayLike | None, size: int, rows: int = 1) -> Array:
     if (n is None) == (ids is None):
         raise BadInput("give either n, the number of samples, or their ids")
-    chosen = np.arange(n or 0) if ids is None else np.asarray(ids, np.int64)
-    source = Addressed(seed) if isinstance(seed, int) else seed
-    return np.asarray(source.draw([Address(DATA, slot=row) for row in range(rows)], chosen, (size,)))
+    chosen = np.arange(whole("n", n)) if ids is None else as_ids(ids)
+    return np.asarray(as_noise(seed).draw([Address(DATA, slot=row) for row in range(rows)], chosen, (size,)))
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -21,7 +21,7 @@ from .errors import BadInput
 Array = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
-__all__ = ["CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "philox"]
+__all__ = ["CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "philox"]
 
 PRIOR, METHOD, MOVE, CORRECTOR, PATH, DATA = range(6)
 """Streams: the start of a trajectory, method steps, noise-injecting moves, correctors, Brownian paths, draws from a law."""
@@ -111,9 +111,7 @@ class Addressed:
 
     def draw(self, addresses: Sequence[Address], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
         """Normals of shape (len(addresses), len(ids), *shape)."""
-        ids = np.asarray(ids, np.int64)
-        if ids.size and not (int(ids.min()) >= 0 and int(ids.max()) < 1 << 32):
-            raise BadInput("sample ids must lie in [0, 2^32)")
+        ids = as_ids(ids)
         size = int(np.prod(shape, dtype=np.int64))
         pairs = max(1, -(-size // 2))
         lines = np.array([(a.stream << 28 | a.leg << 8 | a.slot, a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
@@ -135,6 +133,28 @@ def _checked(address: Address) -> Address:
         if not 0 <= getattr(address, name) < limit:
             raise BadInput(f"{name} = {getattr(address, name)} of a noise address must lie in [0, {limit})")
     return address
+
+
+def as_ids(ids: ArrayLike) -> NDArray[np.int64]:
+    """Sample ids as an array.
+
+    Raises
+    ------
+    BadInput
+        Unless they are at least one whole number in [0, 2^32).
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
+        raise BadInput(f"ids = {ids!r} must be a list of at least one whole number")
+    if int(array.min()) < 0 or int(array.max()) >= 1 << 32:
+        raise BadInput("sample ids must lie in [0, 2^32)")
+    return array.astype(np.int64)
+
+
+def as_noise(seed: Any) -> Noise:
+    """``seed`` itself if it is a source of noise, else the addressed source with that seed."""
+    made: Noise = seed if hasattr(seed, "draw") else Addressed(seed)
+    return made
 
 
 class Fast:

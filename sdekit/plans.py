@@ -83,8 +83,8 @@ class Plan:
     def moves(self, process: Process, start: float | None = None) -> list[Move]:
         """The moves on ``process``; from time ``start`` instead of the first grid time, if given."""
         times = np.asarray(self.grid.times(process), float)
-        if start is not None and start != times[0]:
-            times = np.concatenate([[start], times[times < start]])
+        if start is not None:  # grid times within rounding of the start are the start
+            times = np.concatenate([[start], times[times < start * (1.0 - 1e-9)]])
         if len(times) < 2 or not np.all(np.diff(times) < 0.0):
             raise BadInput(f"the grid gives times {times.tolist()}; a run needs at least two, strictly decreasing")
         moves: list[Move] = [Run(self.method, tuple(float(t) for t in times))]
@@ -134,7 +134,7 @@ def _step_by_step(moves: list[Move], change: Callable[[Run], list[Move] | None])
             last = out[-1] if out else None
             if made is not None:
                 out += made
-            elif isinstance(piece, Run) and isinstance(last, Run) and (last.leg, last.times[-1]) == (piece.leg, piece.times[0]):
+            elif isinstance(piece, Run) and isinstance(last, Run) and replace(last, times=piece.times, first=piece.first) == piece:
                 out[-1] = replace(last, times=(*last.times, *piece.times[1:]))
             else:
                 out.append(piece)

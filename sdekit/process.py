@@ -36,6 +36,11 @@ def _matrix(name: str, value: ArrayLike, rows: int | None = None) -> Array:
     return array
 
 
+def _latex(matrix: Array) -> str:
+    rows = r" \\ ".join(" & ".join(f"{entry:.6g}" for entry in row) for row in matrix)
+    return rf"\begin{{pmatrix}}{rows}\end{{pmatrix}}"
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class Process:
     r"""A linear SDE :math:`dz = \beta(t) F z\,dt + \sqrt{\beta(t)}\,G\,dW` whose first block starts as data, the others with covariance ``S0``.
@@ -256,6 +261,15 @@ class Process:
     def key(self) -> tuple[Any, ...]:
         """What the process is, without its names: two processes with the same key are the same mathematics."""
         return (self.F.tobytes(), self.G.tobytes(), self.S0.tobytes(), self.F.shape, self.G.shape, self.clock, self.T)
+
+    def __repr__(self) -> str:
+        return f"Process({self.name!r}, blocks={'/'.join(self.blocks)}, F={self.F.tolist()}, T={self.T:g}, {self.clock})"
+
+    def _repr_latex_(self) -> str:
+        names = r" \\ ".join(self.blocks)
+        state = rf"\begin{{pmatrix}}{names}\end{{pmatrix}}"
+        drift, noise = _latex(self.F), _latex(self.G)
+        return rf"$$d{state} = \beta(t) {drift} {state} dt + \sqrt{{\beta(t)}} {noise} dW, \quad t \in [0, {self.T:g}]$$"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Process) and self.key == other.key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._array import dtype_of, finite_rows, is_torch, like, namespace, unwatched
-from .errors import BadInput, whole
+from .errors import BadInput, finite, whole
 from .grids import Grid, karras
 from .law import Law
 from .methods import Method
-from .noise import PRIOR, Address, Addressed, Noise
+from .noise import PRIOR, Address, Noise, as_ids, as_noise
 from .plans import Plan, run
 from .process import Process
 from .solve import Event, Program, Saved, program, solve
@@ -57,14 +57,18 @@ def prepare(
     process: Process, method: Method | None, grid: Grid | None, plan: Plan | None, start: float | None = None, state_model: bool = False
 ) -> Program:
     """The program for ``plan``, or for ``method`` over ``grid`` (``exponential(2)`` over ``karras(18)`` when absent)."""
-    if not isinstance(process, Process):
-        raise BadInput(f"process = {process!r} must be a Process, such as sdekit.catalogue.psld()")
+    _check(process)
     if plan is not None and (method is not None or grid is not None):
         raise BadInput("give either a plan, or a method and a grid: a plan has its own")
     if plan is not None and not isinstance(plan, Plan):
         raise BadInput(f"plan = {plan!r} must be a Plan, such as sdekit.plans.run(grid, method)")
     chosen = run(karras(18) if grid is None else grid, method) if plan is None else plan
     return program(process, chosen, start, state_model)
+
+
+def _check(process: Any) -> None:
+    if not isinstance(process, Process):
+        raise BadInput(f"process = {process!r} must be a Process, such as sdekit.catalogue.psld()")
 
 
 def sample(
@@ -125,13 +129,11 @@ def sample(
     """
     if not callable(denoise):
         raise BadInput(f"denoise = {denoise!r} must be callable as denoise(y, sigma)")
-    given = isinstance(start, tuple)
-    blocks = _given_state(process, start[0]) if given else None
-    t0 = float(process.within(start[1])) if given else None
+    blocks, t0 = _given_state(process, start) if isinstance(start, tuple) else (None, None)
     prog = prepare(process, method, grid, plan, t0, bool(getattr(denoise, "of_state", False)))
     chosen = _ids(n, ids, blocks)
     event = _shape(denoise, shape, start, blocks)
-    source = Addressed(seed) if isinstance(seed, int | np.integer) else seed
+    source = as_noise(seed)
     reference = dtype_of(dtype, device, denoise) if blocks is None or dtype is not None or device is not None else blocks
     limit = max(1, (1 << 20) // max(1, int(np.prod(event)))) if batch is None else whole("batch", batch)
     model = _blocks_model(denoise) if getattr(denoise, "of_state", False) else denoise
@@ -154,19 +156,23 @@ def sample(
     return Samples(xp.concat(states, axis=1), nfe, tuple(status), chosen, kept)
 
 
-def _given_state(process: Process, z: Any) -> Any:
+def _given_state(process: Process, start: tuple[Any, ...]) -> tuple[Any, float]:
+    _check(process)
+    if len(start) != 2:
+        raise BadInput(f"start has {len(start)} entries; it must be (z, t), the blocks and their time")
+    z, t = start[0], float(process.within(finite("start: t", start[1])))
     if not hasattr(z, "shape") or len(z.shape) < 2 or z.shape[0] != process.k:
         raise BadInput(f"start=(z, t): z must have shape ({process.k}, n, *shape) for process {process.name!r}, got {getattr(z, 'shape', z)!r}")
-    return z
+    if t == 0.0:
+        raise BadInput("start=(z, t): t = 0 is the data; there is nothing to sample from there")
+    return z, t
 
 
 def _ids(n: int | None, ids: ArrayLike | None, blocks: Any) -> NDArray[np.int64]:
     if n is not None and ids is not None:
         raise BadInput("give either n or ids, not both")
     if ids is not None:
-        chosen = np.asarray(ids, np.int64)
-        if chosen.ndim != 1 or not len(chosen):
-            raise BadInput("ids must be a list of at least one sample id")
+        chosen = as_ids(ids)
     elif n is not None:
         chosen = np.arange(whole("n", n))
     elif blocks is not None:
@@ -184,6 +190,8 @@ def _shape(denoise: Any, shape: Sequence[int] | None, start: Any, blocks: Any) -
     known = shape if shape is not None else getattr(denoise, "shape", getattr(start, "shape", None))
     if known is None:
         raise BadInput("the shape of a datum is unknown: give shape=..., or a denoiser with an attribute shape")
+    if not isinstance(known, Iterable):
+        raise BadInput(f"shape = {known!r} must be a tuple of whole numbers, such as (1, 8, 8)")
     return tuple(whole("shape", v) for v in known)
 
 

@@ -63,8 +63,9 @@ class Program:
 
     @property
     def width(self) -> int:
-        """Most registers of one step."""
-        return max((item.move.out.shape[1] for item in self.items if isinstance(item.move, Rows)), default=self.process.k)
+        """Most registers of one step, or of what it leaves for the next."""
+        rows = [item.move for item in self.items if isinstance(item.move, Rows)]
+        return max((max(move.out.shape[1], move.k + len(move.keep)) for move in rows), default=self.process.k)
 
     def tables(self, executor: Any, reference: Any) -> list[Any]:
         """The items in the executor's form; made once for each executor, dtype and device."""
@@ -76,7 +77,7 @@ class Program:
 
 def _end(step: Step, noisy: bool) -> Rows:
     """The step to the data: first block ``D``, the others drawn or averaged given ``x_0 = D``."""
-    data = step.ask(step.z, step.here)
+    data = step.ask(step.z, step.here).data
     gain, chol = step.leg.reverse.process.end(step.t)
     start = np.eye(len(gain))[:, :1]
     out = start @ data + gain @ (step.z - step.here.psi[:, None] @ data)
@@ -102,12 +103,11 @@ def _items(move: Move, process: Process, state_model: bool) -> list[Item]:
     memory: list[int] = []
     out = []
     for i in range(leg.steps):
-        step = Step(leg, i, memory)
+        step = Step(leg, i, memory, state_model)
         rows = _end(step, move.method.noise > 0.0) if step.s == 0.0 else move.method.rows(step)
         memory = step.kept
-        made = rows.for_state_model() if state_model else rows
         addresses = tuple(Address(METHOD, move.leg, move.first + i, slot) for slot in range(rows.noises))
-        out.append(Item(made, step.t, step.s, addresses, i == 0))
+        out.append(Item(rows, step.t, step.s, addresses, i == 0))
     return out
 
 

@@ -5,18 +5,17 @@ answers in this step, and standard normals.  Everything it computes is a linear 
 only.  A method writes its equations with *combinations*: arrays of shape (blocks, registers), which add and multiply like the blocks
 they stand for.
 
->>> import numpy as np, sdekit as sk
 >>> from sdekit.methods import Method
 >>> def rows(step):                                  # Euler's method for the probability-flow ODE, in full
-...     data = step.ask(step.z, step.here)
-...     return step.rows(step.z - step.h * step.here.drift(step.z, data))
+...     answer = step.ask(step.z, step.here)
+...     return step.rows(step.z - step.h * step.here.drift(step.z, answer.score))
 >>> mine = Method("mine", rows)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -30,20 +29,26 @@ from .reverse import EpsilonFlow, Flow, Leg, Point
 Array = NDArray[np.float64]
 Terms = tuple[tuple[float, int], ...]
 
-__all__ = ["Ask", "ByTerms", "Rows", "Stacked", "Step", "by_terms"]
+__all__ = ["Answer", "Ask", "ByTerms", "Rows", "Stacked", "Step", "by_terms"]
 
 _SPARE = 32  # most answers and noise blocks of one step
 
 
 class Ask(NamedTuple):
-    """A call of the model: the registers that make its argument, and the level.
+    """A call of the model: its argument as a combination of registers, and the level.
 
-    ``y`` is a combination of shape (1, w) for a denoiser ``D(y; sigma)``; ``state`` (k, w) is the stage itself, for models of the whole state.
+    The argument is ``y`` (1, w) with the level ``sigma_eff`` for a denoiser, the state (k, w) with the time for a model of the whole state.
     """
 
-    y: Array
-    state: Array
-    point: Point
+    argument: Array
+    level: float
+
+
+class Answer(NamedTuple):
+    """What the model said of a stage, both ways: the denoised data (1, w) and the score of the state (k, w)."""
+
+    data: Array
+    score: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,8 @@ class Rows:
         The memory for the next step.
     embedded : array (k, w) or None
         A second result, for error control.
+    of_state : bool
+        Whether the model is asked at the whole state (k blocks and the time) instead of at ``y`` (one block and its level).
     """
 
     k: int
@@ -71,19 +78,7 @@ class Rows:
     out: Array
     keep: Array
     embedded: Array | None = None
-
-    def for_state_model(self) -> Rows:
-        """The same step for a model that maps the whole state to its score (k blocks): ``D = (psi^T S^-1 z + psi^T s) / SNR``."""
-        k, known = self.k, self.k + self.memory + self.noises
-        change = np.zeros((known + self.answers, known + k * self.answers))
-        change[:known, :known] = np.eye(known)
-        asks = []
-        for i, ask in enumerate(self.asks):
-            asks.append(ask._replace(y=ask.state @ change, state=ask.state @ change))
-            change[known + i] = (ask.y @ change)[0]
-            change[known + i, known + k * i : known + k * (i + 1)] += ask.point.psi * ask.point.sigma**2
-        embedded = None if self.embedded is None else self.embedded @ change
-        return replace(self, answers=k * self.answers, asks=tuple(asks), out=self.out @ change, keep=self.keep @ change, embedded=embedded)
+    of_state: bool = False
 
 
 class Step:
@@ -102,8 +97,8 @@ class Step:
         Blocks of each part that this step keeps, once its rows are written.
     """
 
-    def __init__(self, leg: Leg, i: int, memory: Sequence[int] = ()) -> None:
-        self.leg, self.i = leg, i
+    def __init__(self, leg: Leg, i: int, memory: Sequence[int] = (), of_state: bool = False) -> None:
+        self.leg, self.i, self._of_state = leg, i, of_state
         k = leg.reverse.process.k
         self._known = k + sum(memory)
         unit = np.eye(self._known, self._known + _SPARE)
@@ -157,10 +152,18 @@ class Step:
         kind.append(index)
         return np.eye(1, self._known + _SPARE, index)
 
-    def ask(self, state: Array, point: Point) -> Array:
-        """Ask the model about the stage ``state`` at ``point``; returns the register of its answer ``D``, the denoised data."""
-        self._asks.append(Ask(point.observe @ state, state, point))
-        return self._new(self._answers)
+    def ask(self, state: Array, point: Point) -> Answer:
+        """Ask the model about the stage ``state`` at ``point``.
+
+        A denoiser gives the data, and the score follows; a model of the whole state gives the score, and the data follow.
+        """
+        if self._of_state:
+            self._asks.append(Ask(state, point.t))
+            score = np.concatenate([self._new(self._answers) for _ in state])
+            return Answer(point.data(state, score), score)
+        self._asks.append(Ask(point.observe @ state, point.sigma))
+        data = self._new(self._answers)
+        return Answer(data, point.score(state, data))
 
     def noise(self, blocks: int) -> Array:
         """``blocks`` fresh standard normals."""
@@ -170,12 +173,12 @@ class Step:
         """The finished step: the new state, what to keep for the next step, and the embedded result if the method has one."""
         order = [*range(self._known), *self._noises, *self._answers]
         width = self._known + _SPARE
-        asks = tuple(Ask(ask.y[:, order], ask.state[:, order], ask.point) for ask in self._asks)
+        asks = tuple(Ask(ask.argument[:, order], ask.level) for ask in self._asks)
         self.kept = [len(part) for part in keep]
         kept = np.concatenate([np.zeros((0, width)), *keep])[:, order]
         second = None if embedded is None else embedded[:, order]
         k = self.z.shape[0]
-        return Rows(k, self._known - k, len(self._noises), len(self._answers), asks, out[:, order], kept, second)
+        return Rows(k, self._known - k, len(self._noises), len(self._answers), asks, out[:, order], kept, second, self._of_state)
 
 
 # ---------------------------------------------------------------------------------------------------------------- executors
@@ -192,6 +195,7 @@ class TermTable(NamedTuple):
     asks: tuple[tuple[tuple[Terms, ...], float], ...]
     out: tuple[Terms, ...]
     keep: tuple[Terms, ...]
+    of_state: bool
 
 
 class StackedTable(NamedTuple):
@@ -200,10 +204,7 @@ class StackedTable(NamedTuple):
     asks: tuple[tuple[Any, float], ...]
     update: Any
     known: int
-
-
-def _level(ask: Ask) -> float:
-    return ask.point.sigma if len(ask.y) == 1 else ask.point.t
+    of_state: bool
 
 
 def _terms(matrix: Array) -> tuple[Terms, ...]:
@@ -237,16 +238,16 @@ class ByTerms:
     @staticmethod
     def compile(rows: Rows, _reference: Any) -> TermTable:
         """The rows in this executor's form."""
-        return TermTable(tuple((_terms(ask.y), _level(ask)) for ask in rows.asks), _terms(rows.out), _terms(rows.keep))
+        return TermTable(tuple((_terms(ask.argument), ask.level) for ask in rows.asks), _terms(rows.out), _terms(rows.keep), rows.of_state)
 
     def step(self, table: TermTable, model: Model, normals: Sequence[Any]) -> None:
         """Apply one step."""
         registers = [*self.state, *self.memory, *normals]
         for rows, level in table.asks:
-            if len(rows) == 1:
-                registers.append(model(by_terms(rows[0], registers), level))
-            else:
+            if table.of_state:
                 registers.extend(model([by_terms(row, registers) for row in rows], level))
+            else:
+                registers.append(model(by_terms(rows[0], registers), level))
         self.state = [by_terms(row, registers) for row in table.out]
         self.memory = [by_terms(row, registers) for row in table.keep]
 
@@ -262,15 +263,15 @@ class Stacked:
 
     @property
     def state(self) -> Blocks:
-        """The blocks of the state, views into the buffer."""
-        return [self._buffer[i].reshape(self._shape) for i in range(self._k)]
+        """The blocks of the state, copied out of the buffer."""
+        return [1.0 * self._buffer[i].reshape(self._shape) for i in range(self._k)]
 
     @staticmethod
     def compile(rows: Rows, reference: Any) -> StackedTable:
         """The rows in this executor's form."""
         known = rows.k + rows.memory + rows.noises
-        asks = tuple((like(ask.y[:, : known + i * len(ask.y)], reference), _level(ask)) for i, ask in enumerate(rows.asks))
-        return StackedTable(asks, like(np.concatenate([rows.out, rows.keep]), reference), rows.k + rows.memory)
+        asks = tuple((like(ask.argument[:, : known + i * len(ask.argument)], reference), ask.level) for i, ask in enumerate(rows.asks))
+        return StackedTable(asks, like(np.concatenate([rows.out, rows.keep]), reference), rows.k + rows.memory, rows.of_state)
 
     def step(self, table: StackedTable, model: Model, normals: Sequence[Any]) -> None:
         """Apply one step."""
@@ -280,12 +281,9 @@ class Stacked:
             known += 1
         for matrix, level in table.asks:
             asked = matrix @ buffer[: matrix.shape[1]]
-            if asked.shape[0] == 1:
-                buffer[known] = model(asked[0].reshape(self._shape), level).reshape(-1)
+            blocks = [row.reshape(self._shape) for row in asked]
+            for answer in model(blocks, level) if table.of_state else [model(blocks[0], level)]:
+                buffer[known] = answer.reshape(-1)
                 known += 1
-            else:
-                for answer in model([row.reshape(self._shape) for row in asked], level):
-                    buffer[known] = answer.reshape(-1)
-                    known += 1
         made = table.update @ buffer[:known]
         buffer[: made.shape[0]] = made

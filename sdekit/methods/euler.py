@@ -11,8 +11,7 @@ __all__ = ["euler", "euler_maruyama"]
 
 
 def _rows(step: Step) -> Rows:
-    data = step.ask(step.z, step.here)
-    out = step.z - step.h * step.here.drift(step.z, data)
+    out = step.z - step.h * step.here.drift(step.z, step.ask(step.z, step.here).score)
     if step.leg.reverse.noise > 0.0:
         spread = step.here.noise
         out = out + np.sqrt(step.h) * spread @ step.noise(spread.shape[1])

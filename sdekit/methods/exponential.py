@@ -18,7 +18,7 @@ def _nodes(step: Step, n: int) -> list[float]:
 
 
 def _data(step: Step, order: int) -> Rows:
-    past = [step.ask(step.z, step.here), *step.memory][:order]
+    past = [step.ask(step.z, step.here).data, *step.memory][:order]
     flow = step.flow
     out = flow.gain @ step.z + sum(w[:, None] @ d for w, d in zip(flow.weights(_nodes(step, len(past))), past, strict=True))
     if step.leg.reverse.noise > 0.0:
@@ -27,7 +27,7 @@ def _data(step: Step, order: int) -> Rows:
 
 
 def _epsilon(step: Step, order: int) -> Rows:
-    eps = step.here.epsilon(step.z, step.ask(step.z, step.here), step.leg.turns[step.i])
+    eps = -step.leg.roots[step.i].T @ step.ask(step.z, step.here).score
     past = [eps, *step.memory][:order]
     flow = step.epsilon_flow
     out = flow.back @ step.z + sum(w @ e for w, e in zip(flow.weights(_nodes(step, len(past))), past, strict=True))
@@ -49,7 +49,7 @@ def exponential(order: int = 2, of: str = "data", noise: float = 0.0) -> Method:
     order : int
         1, 2 or 3.
     of : {"data", "eps"}
-        What is interpolated: the denoised data ``D``, or :math:`\epsilon = R^{-1}(z - \psi D)` with the rotation-free root.
+        What is interpolated: the denoised data ``D``, or :math:`\epsilon = R^{-1}(z - \psi D) = -R^T s` with the rotation-free root.
     noise : float
         :math:`\lambda`: 0 for the ODE, 1 for the reverse SDE.
 
@@ -80,10 +80,10 @@ def ddim() -> Method:
 
 
 def _trapezoid(step: Step) -> Rows:
-    turns, flow = step.leg.turns, step.epsilon_flow
-    here = step.here.epsilon(step.z, step.ask(step.z, step.here), turns[step.i])
+    roots, flow = step.leg.roots, step.epsilon_flow
+    here = -roots[step.i].T @ step.ask(step.z, step.here).score
     guess = flow.back @ step.z + flow.whole @ here
-    there = step.there.epsilon(guess, step.ask(guess, step.there), turns[step.i + 1])
+    there = -roots[step.i + 1].T @ step.ask(guess, step.there).score
     return step.rows(flow.back @ step.z + 0.5 * flow.whole @ (here + there), embedded=guess)
 
 

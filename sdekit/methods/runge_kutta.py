@@ -11,13 +11,13 @@ __all__ = ["heun"]
 
 
 def _heun(step: Step) -> Rows:
-    first = step.here.drift(step.z, step.ask(step.z, step.here))
+    first = step.here.drift(step.z, step.ask(step.z, step.here).score)
     guess, mean = step.z - step.h * first, step.z
     if step.leg.reverse.noise > 0.0:
         a, b = step.here.noise, step.there.noise
         normals = np.sqrt(step.h) * step.noise(a.shape[1])
         guess, mean = guess + a @ normals, mean + 0.5 * (a + b) @ normals
-    second = step.there.drift(guess, step.ask(guess, step.there))
+    second = step.there.drift(guess, step.ask(guess, step.there).score)
     return step.rows(mean - 0.5 * step.h * (first + second), embedded=guess)
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 ORDER = [
     "_lazy", "errors", "_array", "files", "clocks", "kernel", "process", "zero", "symbolic", "certificate", "expression", "recipe", "spec",
-    "catalogue", "noise", "law", "denoiser", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures", "runs", "analysis", "testing",
+    "catalogue", "noise", "law", "denoiser", "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures", "runs", "analysis", "testing",
     "torch", "cli", "__main__",
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why

@@ -25,8 +25,8 @@ def test_multistep_methods_have_their_order_from_exact_start_values(process, dat
 
 def _lopsided(step):
     """A method of one's own: Heun with 0.4 and 0.6 in the place of its halves."""
-    first = step.here.drift(step.z, step.ask(step.z, step.here))
-    second = step.there.drift(step.z - step.h * first, step.ask(step.z - step.h * first, step.there))
+    first = step.here.drift(step.z, step.ask(step.z, step.here).score)
+    second = step.there.drift(step.z - step.h * first, step.ask(step.z - step.h * first, step.there).score)
     return step.rows(step.z - step.h * (0.4 * first + 0.6 * second))
 
 
