@@ -11,6 +11,7 @@ import json
 import platform
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def by_hand(order, x, answer):
     """DDIM and DPM-Solver++(2M) as one would write them: Python floats times tensors."""
     sigma = [float(s) for s in sk.catalogue.edm().sigma_eff(GRID.times(sk.catalogue.edm()))]
     table = []
-    for i, (high, low) in enumerate(zip(sigma[:-1], sigma[1:], strict=True)):
+    for i, (high, low) in enumerate(pairwise(sigma)):
         a = low / high
         h = float(np.log(high / low))
         if order == 1 or i == 0:
@@ -103,6 +104,9 @@ def diffusers(name, x, answer):
     return trajectory, setup
 
 
+PEERS = {"DDIMScheduler": "DDIM", "PNDMScheduler": "2M", "DPMSolverMultistepScheduler": "2M", "UniPCMultistepScheduler": "2M"}
+
+
 def measure(repeat):
     rows = []
     methods = {"DDIM": (sk.methods.exponential(1), 1), "2M": (sk.methods.exponential(2), 2)}
@@ -116,7 +120,7 @@ def measure(repeat):
                 found = timed(ours(method, x, answer, executor), repeat)
                 reference[label, executor.__name__] = found
                 rows.append({"size": size, "what": f"{label}, sdekit {executor.__name__}", "us": found, "ratio": found / hand, "against": "by hand"})
-        for name, label in (("DDIMScheduler", "DDIM"), ("PNDMScheduler", "2M"), ("DPMSolverMultistepScheduler", "2M"), ("UniPCMultistepScheduler", "2M")):
+        for name, label in PEERS.items():
             trajectory, setup = diffusers(name, x, answer)
             found = timed(trajectory, max(3, repeat // 10)) - timed(setup, max(3, repeat // 10))
             mine = reference[label, "ByTerms"]

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2]
 
 ORDER = [
     "_lazy", "errors", "_array", "files", "clocks", "kernel", "process", "zero", "symbolic", "certificate", "expression", "recipe", "spec",
-    "catalogue", "noise", "law", "denoiser", "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures", "runs", "analysis", "testing",
-    "torch", "cli", "__main__",
+    "catalogue", "noise", "law", "denoiser", "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures",
+    "runs", "analysis", "testing", "torch", "cli", "__main__",
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why
     ("analysis", "torch"),  # the report samples images
