@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from math import gcd, lcm
 from typing import Any, NamedTuple
 
 import sympy as sp
@@ -25,7 +27,23 @@ def math(thing: Any) -> str:
     """Presentation MathML of an expression or matrix."""
     from sympy.printing.mathml import mathml
 
-    return str(mathml(thing, printer="presentation"))
+    text = str(mathml(thing, printer="presentation"))
+    # brackets by the style sheet: those of a font grow with the matrix only where a mathematical font is installed
+    return text.replace("<mo>[</mo><mtable>", '<mtable class="matrix">').replace("</mtable><mo>]</mo>", "</mtable>").replace("&ExponentialE;", "e")
+
+
+def _one_rate(matrices: Sequence[sp.MatrixBase]) -> tuple[list[sp.MatrixBase], dict[sp.Symbol, sp.Expr]]:
+    """The matrices with ``E^n`` for their exponentials, and what ``E`` is, if all are powers of one; else as they were."""
+    parts = sorted({part for matrix in matrices for part in matrix.atoms(sp.exp)}, key=str)
+    ratios = [sp.simplify(part.args[0] / parts[0].args[0]) for part in parts]
+    if not parts or not all(ratio.is_Rational and ratio > 0 for ratio in ratios):
+        return list(matrices), {}
+    below = lcm(*[int(ratio.q) for ratio in ratios])
+    unit = sp.Rational(gcd(*[int(ratio * below) for ratio in ratios]), below)
+    E = sp.Symbol("E", positive=True)
+    powers = {part: E ** (ratio / unit) for part, ratio in zip(parts, ratios, strict=True)}
+    made = [m.xreplace(powers).applyfunc(lambda entry: sp.collect(sp.expand(entry), E, sp.factor)) for m in matrices]
+    return made, {E: sp.exp(parts[0].args[0] * unit)}
 
 
 def _equation(line: Line) -> str:
@@ -64,18 +82,19 @@ def derivation(recipe: Recipe, certificate: Certificate) -> list[Line]:
     kernel = recipe.kernel()
     if kernel is None:
         return [*lines, Line(f"Kernel: {certificate.kernel.evidence}.")]
+    (mean, cov), rate = _one_rate([kernel.short_mean, kernel.short_cov])
     lines += [
         Line("The drift is linear, f = F z with"),
         Line("", _name("F"), kernel.F),
         Line(f"so the mean of the kernel is exp(F B) times the start. Form: {kernel.form}."),
-        Line("", f"<msup><mi>e</mi><mrow>{_name('F')}{_name('B')}</mrow></msup>", kernel.short_mean),
+        Line("", f"<msup><mi>e</mi><mrow>{_name('F')}{_name('B')}</mrow></msup>", mean),
     ]
-    lines += [Line("", math(name), value) for name, value in kernel.where.items()]
+    lines += [Line("", math(name), value) for name, value in {**rate, **kernel.where}.items()]
     lines += [
         Line("The covariance solves dS/dB = F S + S F^T + 2 D from the start"),
         Line("", _name("S", "0"), kernel.start),
         Line("and is"),
-        Line("", f"{_name('S')}<mo>(</mo>{_name('B')}<mo>)</mo>", kernel.short_cov),
+        Line("", f"{_name('S')}<mo>(</mo>{_name('B')}<mo>)</mo>", cov),
         Line(f"The moment equations are {kernel.proof.verdict}: {kernel.proof.evidence}."),
         Line(
             "All that z says of the data is in one block, y = psi^T S^-1 z / SNR with SNR = psi^T S^-1 psi and psi the first column of exp(F B): "

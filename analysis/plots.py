@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["images", "kernel", "order", "parts", "sigma_eff", "work_precision"]
 
+_LINES = ("-", "--", ":")  # colours repeat after ten
+
 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
@@ -70,9 +72,9 @@ def order(report: OrderReport, ax: Axes | None = None) -> Axes:
 def work_precision(table: WorkPrecision, ax: Axes | None = None) -> Axes:
     """W2 against model calls, one line for each method."""
     ax = _axes(ax)
-    for name in dict.fromkeys(cell.method for cell in table.cells):
+    for i, name in enumerate(dict.fromkeys(cell.method for cell in table.cells)):
         cells = sorted((cell for cell in table.cells if cell.method == name), key=lambda cell: cell.nfe)
-        ax.loglog([cell.nfe for cell in cells], [cell.w2 for cell in cells], "o-", label=name)
+        ax.loglog([cell.nfe for cell in cells], [cell.w2 for cell in cells], "o" + _LINES[i // 10 % len(_LINES)], label=name)
     floors = {cell.floor for cell in table.cells if not cell.exact}
     for floor in floors:
         ax.axhline(floor, color="grey", linestyle=":", label="floor of sampling")

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _METHODS: tuple[Callable[[], Method], ...] = (
     m.euler, m.euler_maruyama, m.heun, lambda: m.heun(noise=1.0), m.ddim, lambda: m.exponential(2), lambda: m.exponential(3),
     lambda: m.exponential(2, of="eps"), lambda: m.exponential(1, noise=1.0), lambda: m.exponential(2, noise=1.0), m.exponential_rk,
 )  # fmt: skip
+_SAMPLED = (10, 20, 50)  # model calls of the sampled digits
 
 
 def write(process: Process, out: str | Path, *, quick: bool = False, progress: bool = True) -> Path:
@@ -48,7 +50,7 @@ def write(process: Process, out: str | Path, *, quick: bool = False, progress: b
     out : path
         Folder.
     quick : bool
-        Fewer samples and steps.
+        Fewer samples and model calls.
     progress : bool
         Whether to show a progress bar.
 
@@ -68,18 +70,20 @@ def write(process: Process, out: str | Path, *, quick: bool = False, progress: b
     from ..torch import data, models
 
     images, denoise = data.digits(), models.load("digits")
-    bar = tqdm(total=0, desc="report", unit="part", disable=not progress, leave=False)
+    runs = [(each, nfe) for each in dict.fromkeys((process, catalogue.vp())) for nfe in (_SAMPLED[:2] if quick else _SAMPLED)]
+    bar = tqdm(total=2 + (process.recipe is not None) + len(_METHODS) + len(runs), desc="report", unit="part", disable=not progress, leave=False)
+    started = count()
 
     def step(what: str) -> None:
-        bar.set_postfix_str(what)
-        bar.refresh()
+        bar.n = next(started)
+        bar.set_description(f"report: {what}")
 
     sections = [
         *_recipe_sections(process.recipe, step),
         _kernel_section(process),
         _exact_section(process, images, quick, step),
-        _order_section(process, quick, step),
-        _image_section(process, images, denoise, quick, step),
+        _order_section(process, step),
+        _image_section(runs, images, denoise, 100 if quick else len(images.held_out), step),
     ]
     bar.close()
     page = path / "index.html"
@@ -102,14 +106,17 @@ def _page(process: Process, sections: Iterable[tuple[str, str]]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:
-    def cell(value: Any, tag: str) -> str:
-        kind = " class=number" if isinstance(value, int | float | np.number) else ""
+    made = list(rows)
+
+    def cell(value: Any, tag: str, like: Any) -> str:
+        kind = " class=number" if isinstance(like, int | float | np.number) else ""
         text = f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
         return f"<{tag}{kind}>{text if text.startswith('<') else escape(text)}</{tag}>"
 
-    body = "".join("<tr>" + "".join(cell(value, "td") for value in row) + "</tr>" for row in rows)
+    top = "".join(cell(name, "th", like) for name, like in zip(head, made[0], strict=True))
+    body = "".join("<tr>" + "".join(cell(value, "td", value) for value in row) + "</tr>" for row in made)
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<div class=wide><table>{title}<tr>{''.join(cell(name, 'th') for name in head)}</tr>{body}</table></div>"
+    return f"<div class=wide><table>{title}<tr>{top}</tr>{body}</table></div>"
 
 
 def _mark(word: str) -> str:
@@ -188,8 +195,8 @@ def _exact_section(process: Process, images: Any, quick: bool, step: Callable[[s
     )
 
 
-def _order_section(process: Process, quick: bool, step: Callable[[str], None]) -> tuple[str, str]:
-    counts = (10, 20, 40, 80) if quick else (10, 20, 40, 80, 160, 320)
+def _order_section(process: Process, step: Callable[[str], None]) -> tuple[str, str]:
+    counts = (10, 20, 40, 80, 160, 320)
     reports: list[OrderReport] = []
     for make in _METHODS:
         method = make()
@@ -218,21 +225,17 @@ def _order_section(process: Process, quick: bool, step: Callable[[str], None]) -
     )
 
 
-def _image_section(process: Process, images: Any, denoise: Any, quick: bool, step: Callable[[str], None]) -> tuple[str, str]:
+def _image_section(runs: Sequence[tuple[Process, int]], images: Any, denoise: Any, n: int, step: Callable[[str], None]) -> tuple[str, str]:
     from ..torch import metrics
 
-    budgets = (10, 20) if quick else (10, 20, 50)
-    n = 100 if quick else len(images.held_out)
     method = m.exponential(2)
-    processes = [process] if process == catalogue.vp() else [process, catalogue.vp()]
     pictures = [("digits that were held out", images.held_out[:64])]
     judged: list[tuple[str, Any]] = [("a normal law fitted to the pixels", metrics.gaussian_baseline(images, n))]
-    for each in processes:
-        for nfe in budgets:
-            step(f"sampling {each.name}, {nfe} calls")
-            x = to_host(sample(each, denoise, method=method, grid=karras(nfe), n=n, seed=0).x)
-            pictures.append((f"{each.name}, {nfe} model calls", x[:64]))
-            judged.append((f"{each.name}, {nfe} calls", x))
+    for each, nfe in runs:
+        step(f"sampling {each.name}, {nfe} calls")
+        x = to_host(sample(each, denoise, method=method, grid=karras(nfe), n=n, seed=0).x)
+        pictures.append((f"{each.name}, {nfe} model calls", x[:64]))
+        judged.append((f"{each.name}, {nfe} calls", x))
     step("distances")
     html = "".join(
         f'<figure><img src="{_picture(x, images.range)}" alt="{escape(c)}"><figcaption>{escape(c)}</figcaption></figure>' for c, x in pictures
