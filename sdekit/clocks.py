@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import BadInput, finite
+from .errors import BadInput, finite, positive
 
 Array = NDArray[np.float64]
 
@@ -53,12 +53,8 @@ class _Record:
         return made
 
     def check(self) -> None:
-        raise NotImplementedError
-
-
-def _check_end(T: float) -> None:
-    if finite("T", T) <= 0.0:
-        raise BadInput(f"T = {T!r} must be positive")
+        """Raise BadInput unless the end is positive."""
+        positive("T", self.T)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Linear(_Record):
 
     def check(self) -> None:
         """Raise BadInput unless the rate is nonnegative and not identically zero."""
-        _check_end(self.T)
+        super().check()
         low, high = finite("beta_min", self.beta_min), finite("beta_max", self.beta_max)
         if low < 0.0 or high < 0.0 or low + high == 0.0:
             raise BadInput(f"beta_min = {low:g}, beta_max = {high:g}: a clock must not run backwards or stand still; give nonnegative rates")
@@ -102,7 +98,7 @@ class Exponential(_Record):
 
     def check(self) -> None:
         """Raise BadInput unless both rates are positive and differ."""
-        _check_end(self.T)
+        super().check()
         low, high = finite("beta_min", self.beta_min), finite("beta_max", self.beta_max)
         if low <= 0.0 or high <= 0.0:
             raise BadInput(f"beta_min = {low:g}, beta_max = {high:g}: an exponential clock needs positive rates")
@@ -135,7 +131,7 @@ class Cosine(_Record):
 
     def check(self) -> None:
         """Raise BadInput unless ``s > 0`` and ``0 < T < 1``."""
-        _check_end(self.T)
+        super().check()
         if finite("s", self.s) <= 0.0 or self.T >= 1.0:
             raise BadInput(f"cosine clock: s = {self.s!r} must be positive and T = {self.T!r} below 1, where the rate is infinite")
 
