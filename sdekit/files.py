@@ -88,7 +88,7 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     """
     try:
         record = json.loads(read_bytes(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadInput(f"{str(path)!r} is not JSON: it is damaged; remove it and make it again") from None
     found = record.get("format") if isinstance(record, dict) else type(record).__name__
     if found != kind:

@@ -18,7 +18,7 @@ from .process import Process
 from .sampling import prepare, sample
 from .solve import Event
 
-__all__ = ["FORMAT", "sample_to"]
+__all__ = ["FORMAT", "load_samples", "sample_to"]
 
 FORMAT = "sdekit.samples/1"
 
@@ -86,17 +86,23 @@ def sample_to(
         made = sample(process, denoise, plan=plan, ids=ids, seed=seed, watch=shown)
         data = safetensors.save({"x": np.ascontiguousarray(to_host(made.x)), "nfe": made.nfe})
         bad = [int(i) for i, status in zip(ids, made.status, strict=True) if status != "ok"]
-        manifest["shards"][name] = {"n": len(ids), "sha256": write_bytes(path / name, data), "nonfinite": bad}
+        entry = {"n": len(ids), "sha256": write_bytes(path / name, data), "nonfinite": bad}
+        manifest["shards"] = dict(sorted({**manifest["shards"], name: entry}.items()))
         write_json(path / "manifest.json", manifest)
     return manifest
 
 
 def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
-    """All samples of a folder that :func:`sample_to` wrote, checked against its manifest."""
+    """All samples of a folder that :func:`sample_to` wrote, checked against its manifest.
+
+    Raises
+    ------
+    BadInput
+        If the manifest or a shard is missing, damaged, or not of the other's run.
+    """
     path = Path(out)
-    manifest = read_json(path / "manifest.json", FORMAT)
     parts = []
-    for name, entry in sorted(manifest["shards"].items()):
+    for name, entry in sorted(_shards(path, read_json(path / "manifest.json", FORMAT)).items()):
         data = read_bytes(path / name)
         if sha256(data) != entry["sha256"]:
             raise BadInput(f"{str(path / name)!r} was changed since it was written: its sha256 is not the manifest's; remove it and sample again")
@@ -107,14 +113,26 @@ def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
 def _done(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """The shards of an earlier run of the same settings that are whole."""
     manifest = read_json(path / "manifest.json", FORMAT)
-    before = manifest.get("run", {})
+    before = manifest.get("run")
+    before = before if isinstance(before, dict) else {}
     for key in identity:
         if before.get(key) != identity[key]:
             raise BadInput(
                 f"{str(path)!r} holds another run: {key} was {_short(before.get(key))}, now {_short(identity[key])}; choose another folder"
             )
-    shards = manifest.get("shards", {})
+    shards = _shards(path, manifest)
     return {name: entry for name, entry in shards.items() if (path / name).exists() and sha256(read_bytes(path / name)) == entry["sha256"]}
+
+
+def _shards(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest's list of shards, if it has the form of one."""
+    shards = manifest.get("shards")
+    if isinstance(shards, dict) and all(
+        Path(name).name == name and isinstance(entry, dict) and isinstance(entry.get("n"), int) and isinstance(entry.get("sha256"), str)
+        for name, entry in shards.items()
+    ):
+        return shards
+    raise BadInput(f"{str(path / 'manifest.json')!r} does not list shards as this version writes them: it is damaged; remove the folder's content")
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sdekit.cli import main
@@ -127,6 +128,45 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(capsys, tmp_pat
     assert "cannot be written" in err
     assert err.count("\n") == 1
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.images
+def test_sample_writes_samples_a_picture_and_a_manifest(capsys, tmp_path):
+    from PIL import Image
+
+    from sdekit.runs import load_samples
+
+    for process in ("psld", "vp"):
+        out = tmp_path / process
+        code, found = data(capsys, "sample", process, "--model", "digits", "--steps", "8", "--n", "5", "-o", out)
+        assert code == 0
+        assert found == {"out": str(out), "n": 5, "nfe": 8, "grid": str(out / "grid.png"), "nonfinite": 0}
+        assert sorted(path.name for path in out.iterdir()) == ["grid.png", "manifest.json", "samples-0000000.safetensors"]
+        x = load_samples(out)
+        assert x.shape == (5, 1, 8, 8)
+        picture = np.asarray(Image.open(out / "grid.png").convert("L"), float) / 255.0
+        assert abs(picture.max() - np.clip(x.max() / 2 + 0.5, 0, 1)) < 0.01
+    code, _, err = run(capsys, "sample", "vp", "--steps", "9", "--n", "5", "-o", tmp_path / "vp")
+    assert code == 2
+    assert "holds another run" in err
+
+
+@pytest.mark.images
+def test_train_goes_on_and_its_model_samples(capsys, tmp_path):
+    made = tmp_path / "model"
+    code, first = data(capsys, "train", "edm", "--steps", "2", "-o", made)
+    assert code == 0
+    assert data(capsys, "train", "edm", "--steps", "2", "-o", made) == (0, first)  # nothing was left to do
+    code, _, err = run(capsys, "train", "edm", "--steps", "3", "-o", made)
+    assert code == 2
+    assert "steps = 2" in err
+    assert data(capsys, "sample", "vp", "--model", made, "--steps", "2", "--n", "1", "-o", tmp_path / "out")[0] == 0
+    with (made / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    code, _, err = run(capsys, "sample", "vp", "--model", made, "--n", "1", "-o", tmp_path / "none")
+    assert code == 2
+    assert "truncated or changed" in err
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_module_runs_as_a_program():
