@@ -106,7 +106,7 @@ def test_another_run_is_refused(tmp_path, change, says):
 def test_a_damaged_manifest_is_refused(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     for act in (to, load_samples):
-        with pytest.raises(BadInput, match="manifest|another run"):
+        with pytest.raises(BadInput, match=r"manifest|another run"):
             act(tmp_path)
     assert (tmp_path / "manifest.json").read_text() == text
 

@@ -23,11 +23,17 @@ from tqdm import tqdm
 
 import sdekit as sk
 from sdekit.files import write_json
-from sdekit.torch import digits, gaussian_baseline, judge, train
+from sdekit.torch import Images, digits, frechet, gaussian_baseline, judge, train
 
 RESULT = Path(__file__).with_suffix(".json")
 STEPS = 36  # model calls of a sample
-SAMPLES = 397  # as many as held-out digits
+SAMPLES = 1400  # as many as training digits; judged are the first 397, as many as held-out digits
+
+
+def judged(x: Any, images: Images) -> dict[str, Any]:
+    """What ``judge`` says, and the Frechet distance to held-out digits beside that of as many training digits."""
+    value, floor = frechet(x, images.held_out), frechet(images.train, images.held_out)
+    return {**judge(x, images).as_dict(), "to_held_out": {"value": value, "floor": floor, "ratio": value / floor, "passed": value <= 1.5 * floor}}
 
 
 def one_split(seed: int, work: Path) -> dict[str, Any]:
@@ -43,8 +49,8 @@ def one_split(seed: int, work: Path) -> dict[str, Any]:
         run = sk.sample(process, denoise, method=sk.methods.exponential(2), grid=sk.grids.karras(STEPS), n=SAMPLES, seed=1000 + seed)
         if set(run.status) != {"ok"}:
             raise SystemExit(f"split {seed}: {process.name} made samples that are not finite")
-        runs[process.name] = {"nfe": int(run.nfe[0]), **judge(run.x, images).as_dict()}
-    runs["gaussian"] = judge(gaussian_baseline(images, SAMPLES, seed=1000 + seed), images).as_dict()
+        runs[process.name] = {"nfe": int(run.nfe[0]), **judged(run.x, images)}
+    runs["gaussian"] = judged(gaussian_baseline(images, SAMPLES, seed=1000 + seed), images)
     record = {key: denoise.record[key] for key in ("parameters", "sha256", "settings", "loss", "seconds")}
     result = {"split_seed": seed, "sample_seed": 1000 + seed, "model": record, "data": images.as_dict(), "runs": runs}
     write_json(done, result)
@@ -65,6 +71,11 @@ def summary(splits: list[dict[str, Any]]) -> dict[str, Any]:
                 "ratio": {"mean": float(ratio.mean()), "min": float(ratio.min()), "max": float(ratio.max())},
                 "passed": sum(c["passed"] for c in cells),
             }  # fmt: skip
+        far = [split["runs"][run]["to_held_out"] for split in splits]
+        ratio = np.array([one["ratio"] for one in far])
+        rows["to_held_out"] = {
+            "ratio": {"mean": float(ratio.mean()), "min": float(ratio.min()), "max": float(ratio.max())}, "passed": sum(one["passed"] for one in far),
+        }  # fmt: skip
         made[run] = rows
     return made
 
