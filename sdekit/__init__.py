@@ -11,9 +11,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, noise, plans, testing, torch
     from .certificate import Certificate, certify
+    from .completeness import recover_Q
     from .errors import BadInput, Refuted
     from .process import Process
-    from .recipe import Recipe, recover_Q
+    from .recipe import Recipe
     from .reverse import Reverse
     from .sampling import sample
     from .spec import load
@@ -54,7 +55,7 @@ _HOMES = {
     "Reverse": "reverse",
     "certify": "certificate",
     "load": "spec",
-    "recover_Q": "recipe",
+    "recover_Q": "completeness",
     "sample": "sampling",
 }
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from html import escape
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
+from .definite import decide_psd, negative_direction, positive_form
 from .errors import BadInput, Refuted, unknown
-from .symbolic import linear_part
+from .reach import bracket_rank, kalman
+from .symbolic import linear_part, lyapunov
 from .zero import Verdict, decide_zero, points
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Claim:
         For REFUTED: what shows it, as exact values.
     assumptions : tuple of str
         What the verdict rests on.
+    truth : Truth or None
+        For a linear recipe that is not stationary under its claim: what it converges to instead.
     """
 
     statement: str
@@ -42,6 +45,15 @@ class Claim:
     evidence: str
     witness: Any = None
     assumptions: tuple[str, ...] = ()
+    truth: Truth | None = None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The stationary law ``N(0, cov)`` that a linear process has where another is claimed, and ``KL(truth || claim)`` (None if infinite)."""
+
+    cov: sp.Matrix
+    kl: sp.Expr | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,7 @@ def certify(recipe: Recipe) -> Certificate:
     tight, notes = _tightened(recipe)
     linear, F = _linear(tight)
     normalisable = _normalisable(tight)
-    stationary = _stationary(tight)
+    stationary = _stationary(tight, F)
     claims = {
         "skew": _skew(tight),
         "psd": _psd(tight),
@@ -136,7 +148,7 @@ def certify(recipe: Recipe) -> Certificate:
         "ergodic": _ergodic(tight, F, normalisable, stationary),
         "kernel": _kernel(tight, F),
     }
-    noted = {name: Claim(c.statement, c.verdict, c.evidence, c.witness, (*c.assumptions, *notes)) for name, c in claims.items()}
+    noted = {name: replace(c, assumptions=(*c.assumptions, *notes)) for name, c in claims.items()}
     return Certificate(recipe, **noted)
 
 
@@ -166,56 +178,37 @@ def _skew(recipe: Recipe) -> Claim:
 
 
 def _psd(recipe: Recipe) -> Claim:
-    statement = "D = D^T >= 0"
-    D, n = recipe.D, len(recipe.state)
-    for i in range(n):
-        for j in range(i):
-            found = decide_zero(D[i, j] - D[j, i])
-            if found.verdict is not Verdict.PROVED:
-                return Claim(statement, found.verdict, f"D[{i},{j}] - D[{j},{i}] should be 0: {found.evidence}", ((i, j), found.witness))
-    minors = {rows: sp.factor(D.extract(list(rows), list(rows)).det()) for size in range(1, n + 1) for rows in combinations(range(n), size)}
-    open_ = {rows: minor for rows, minor in minors.items() if not minor.is_nonnegative}
-    if not open_:
-        return Claim(statement, Verdict.PROVED, f"D is symmetric and all {len(minors)} principal minors are nonnegative")
-    symbols = sorted(D.free_symbols, key=str)
-    for point in points(symbols, 40) if symbols else [{}]:
-        at = D.subs(point)
-        vector = _negative_direction(at)
-        if vector is not None:
-            value = (vector.T * at * vector)[0]
-            where = ", ".join(f"{s} = {v}" for s, v in point.items()) or "as given"
-            return Claim(statement, Verdict.REFUTED, f"v^T D v = {value} for v = {list(vector)}, {where}", (point, tuple(vector)))
-    first, minor = next(iter(open_.items()))
-    return Claim(statement, Verdict.UNDECIDED, f"the principal minor of rows {list(first)}, {minor}, has no known sign")
+    found = decide_psd(recipe.D)
+    return Claim("D = D^T >= 0", found.verdict, found.evidence, found.witness)
 
 
-def _negative_direction(D: sp.Matrix) -> sp.Matrix | None:
-    """A rational ``v`` with ``v^T D v < 0`` for a matrix of numbers, by exact elimination; None if there is none (or D is not all numbers)."""
-    n = D.shape[0]
-    if not all(entry.is_number and entry.is_real for entry in D):
-        return None
-    A, T = sp.Matrix(D), sp.eye(n)  # A = T^T D T throughout
-    for p in range(n):
-        if A[p, p] < 0:
-            return T[:, p]
-        if A[p, p] == 0:
-            for j in range(p + 1, n):
-                if A[p, j] != 0:  # [[0, b], [b, c]]: v = t e_p + e_j with 2 t b + c < 0
-                    return T[:, j] - T[:, p] * (A[j, j] + 1) / (2 * A[p, j])
-            continue
-        for j in range(p + 1, n):
-            ratio = A[p, j] / A[p, p]
-            T[:, j] -= ratio * T[:, p]
-            A[:, j] -= ratio * A[:, p]
-            A[j, :] -= ratio * A[p, :]
-    return None
-
-
-def _stationary(recipe: Recipe) -> Claim:
+def _stationary(recipe: Recipe, F: sp.Matrix | None) -> Claim:
     statement = "exp(-H) is invariant: the Fokker-Planck residual is zero"
     found = decide_zero(recipe.residual)
     evidence = f"R = {recipe.residual}: {found.evidence}" if recipe.residual != 0 else "R = 0 identically"
-    return Claim(statement, found.verdict, evidence, found.witness)
+    truth = _truth(recipe, F) if found.verdict is Verdict.REFUTED and F is not None else None
+    if truth is not None:
+        evidence += f"; the stationary covariance is {truth.cov.tolist()}" + (
+            "" if truth.kl is None else f", KL(truth || claim) = {sp.N(truth.kl, 8)}"
+        )
+    return Claim(statement, found.verdict, evidence, found.witness, truth=truth)
+
+
+def _truth(recipe: Recipe, F: sp.Matrix) -> Truth | None:
+    """The stationary law that a linear process with a refuted claim has in truth; None if it has none, or none is seen."""
+    rates = _rates(F)
+    if not rates or rates[0] >= 0:
+        return None
+    true = lyapunov(F, 2 * recipe.D)
+    claimed = sp.hessian(recipe.H, recipe.state)
+    if true is None:
+        return None
+    ratio = claimed.det() * true.det()
+    if claimed.free_symbols or not ratio.is_positive or negative_direction(claimed) is not None:
+        return Truth(true, None)
+    mean = claimed.inv() * sp.Matrix([-sp.diff(recipe.H, z).subs(dict.fromkeys(recipe.state, 0)) for z in recipe.state])
+    kl = ((claimed * true).trace() - len(recipe.state) + (mean.T * claimed * mean)[0] - sp.log(ratio)) / 2
+    return Truth(true, kl)
 
 
 def _linear(recipe: Recipe) -> tuple[Claim, sp.Matrix | None]:
@@ -275,7 +268,7 @@ def _integrable(H: sp.Expr, variables: list[sp.Symbol]) -> Claim:
         symbols = sorted(hessian.free_symbols, key=str)
         for point in points(symbols, 24) if symbols else [{}]:
             at = hessian.subs(point)
-            vector = _negative_direction(at) or (at.nullspace() or [None])[0] if all(entry.is_number for entry in at) else None
+            vector = negative_direction(at) or (at.nullspace() or [None])[0] if all(entry.is_number for entry in at) else None
             if vector is not None:
                 return Claim("", Verdict.REFUTED, f"along {list(vector)} H does not grow ({point})", (point, tuple(vector)))
         return Claim("", Verdict.UNDECIDED, f"the leading minors {minors} of the Hessian have no known sign")
@@ -285,10 +278,12 @@ def _integrable(H: sp.Expr, variables: list[sp.Symbol]) -> Claim:
             ray = lead.subs({w: (sign if w == v else 0) for w in variables})
             if ray.is_negative:
                 return Claim("", Verdict.REFUTED, f"H falls without bound along {'-' if sign < 0 else ''}{v}: leading term {ray}", (v, sign))
-    squares = all(all(e % 2 == 0 for e in powers) and c.is_positive for powers, c in poly.terms() if sum(powers) == degree)
-    alone = all(any(sum(powers) == degree and powers[i] == degree for powers, _ in poly.terms()) for i in range(len(variables)))
-    if squares and alone:
-        return Claim("", Verdict.PROVED, f"the leading form {lead} of H is a sum of even powers, positive definite in {names}")
+    if positive_form(lead, variables):
+        return Claim("", Verdict.PROVED, f"the leading form {lead} of H is positive definite in {names}")
+    for point in points(variables, 24):
+        value = lead.subs(point)
+        if value.is_negative:
+            return Claim("", Verdict.REFUTED, f"H falls without bound along {point}: leading form {value}", point)
     return Claim(
         "", Verdict.ASSUMED, f"the leading form {lead} is not seen to be positive definite", assumptions=(f"the integral over {names} is finite",)
     )
@@ -300,29 +295,63 @@ def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationar
         failed = normalisable if normalisable.verdict is Verdict.REFUTED else stationary
         return Claim(statement, Verdict.REFUTED, f"there is no such law to converge to: {failed.evidence}", failed.witness)
     if F is None:
-        return Claim(statement, Verdict.UNDECIDED, "the drift is not linear; controllability is decided for linear recipes only")
-    n = len(recipe.state)
-    blocks = [recipe.D]
-    for _ in range(n - 1):
-        blocks.append(F * blocks[-1])
-    kalman = sp.Matrix.hstack(*blocks).applyfunc(sp.simplify)
-    columns = [j for j in range(kalman.shape[1]) if any(kalman[:, j])]
-    conditions: list[sp.Expr] = []
-    for chosen in combinations(columns, n):
-        minor = sp.factor(kalman.extract(list(range(n)), list(chosen)).det())
-        if minor.is_nonzero:
-            if stationary.verdict is normalisable.verdict is Verdict.PROVED:
-                return Claim(statement, Verdict.PROVED, f"Kalman rank {n} of {n}: the noise reaches every direction, so F is a contraction")
-            return Claim(statement, Verdict.UNDECIDED, f"Kalman rank {n} of {n}, but stationarity or integrability is not proved")
-        if minor != 0:
-            conditions.append(minor)
-    if not conditions:
-        rank = kalman.rank()
-        stuck = kalman.T.nullspace()[0]
-        return Claim(statement, Verdict.REFUTED, f"Kalman rank {rank} of {n}: no noise reaches {list(stuck)} . z", tuple(stuck))
-    return Claim(
-        statement, Verdict.UNDECIDED, f"holds where one of {sorted(conditions, key=sp.count_ops)[:3]} is not 0, which the assumptions do not say"
-    )
+        return _hypoelliptic(recipe, statement, normalisable, stationary)
+    n, reach = len(recipe.state), kalman(F, recipe.D)
+    if reach.conditions:
+        where = f"holds where one of {reach.conditions[:3]} is not 0, which the assumptions do not say"
+        return Claim(statement, Verdict.UNDECIDED, where)
+    if reach.stuck is not None:
+        evidence = f"Kalman rank {reach.rank} of {n}: no noise reaches {list(reach.stuck)} . z"
+        return Claim(statement, Verdict.REFUTED, evidence, tuple(reach.stuck))
+    if stationary.verdict is not Verdict.PROVED or normalisable.verdict is not Verdict.PROVED:
+        return Claim(statement, Verdict.UNDECIDED, f"Kalman rank {n} of {n}, but stationarity or integrability is not proved")
+    return Claim(statement, Verdict.PROVED, f"Kalman rank {n} of {n}: the noise reaches every direction, so F is a contraction{_gap(F)}")
+
+
+def _rates(F: sp.Matrix) -> list[sp.Float]:
+    """Real parts of the eigenvalues, the slowest first; none if ``F`` is not all numbers, or they have no exact form."""
+    poly = F.charpoly()
+    if F.free_symbols:
+        return []
+    if all(c.is_Rational for c in poly.all_coeffs()):
+        values = sp.Poly(poly.as_expr(), *poly.gens).all_roots()
+    else:
+        values = [value for value, count in sp.roots(poly.as_expr(), *poly.gens).items() for _ in range(count)]
+    return sorted((sp.re(sp.N(value, 30)) for value in values), reverse=True) if len(values) == F.shape[0] else []
+
+
+def _gap(F: sp.Matrix) -> str:
+    """The rate of convergence, where the eigenvalues are numbers."""
+    rates = _rates(F)
+    if not rates:
+        return ""
+    often = sum(bool(abs(rate - rates[0]) < sp.Float("1e-20")) for rate in rates)
+    return f", spectral gap {sp.N(-rates[0], 8)} in the unit clock" + (f" ({often} eigenvalues share it)" if often > 1 else "")
+
+
+def _hypoelliptic(recipe: Recipe, statement: str, normalisable: Claim, stationary: Claim) -> Claim:
+    """Ergodicity of a nonlinear recipe: refuted where the noise cannot matter, else as far as brackets of vector fields go."""
+    n, state = len(recipe.state), recipe.state
+    if not any(recipe.D):
+        return Claim(statement, Verdict.REFUTED, "there is no noise: a deterministic flow converges to no density", tuple(recipe.drift))
+    for i, z in enumerate(state):
+        if recipe.drift[i] == 0 and not any(recipe.D[i, :]):
+            return Claim(statement, Verdict.REFUTED, f"{z} never moves", z)
+    try:
+        reach = bracket_rank(state, recipe.drift, recipe.D)
+    except (sp.PolynomialError, ValueError, TypeError) as error:
+        return Claim(statement, Verdict.UNDECIDED, f"brackets of its vector fields could not be ranked: {error}")
+    if reach.rank < n:
+        return Claim(statement, Verdict.UNDECIDED, f"bracket rank {reach.rank} of {n}: noise is not seen to reach every direction")
+    if Verdict.REFUTED in (stationary.verdict, normalisable.verdict) or stationary.verdict is not Verdict.PROVED:
+        return Claim(statement, Verdict.UNDECIDED, f"bracket rank {n} of {n}, but stationarity is not proved")
+    where = ", ".join(f"{z} = {v}" for z, v in sorted(reach.point.items(), key=str))
+    elsewhere = [f"the rank is {n} elsewhere too"] if where else []
+    assumed = ["no path explodes in finite time", *elsewhere, "every region can be reached"]
+    elliptic = all(sp.factor(recipe.D[:i, :i].det()).is_positive for i in range(1, n + 1))
+    if elliptic:
+        return Claim(statement, Verdict.ASSUMED, "D is positive definite everywhere", assumptions=(assumed[0], *normalisable.assumptions))
+    return Claim(statement, Verdict.ASSUMED, f"bracket rank {n} of {n}{' at ' * bool(where)}{where}", assumptions=(*assumed, *normalisable.assumptions))
 
 
 def _kernel(recipe: Recipe, F: sp.Matrix | None) -> Claim:

@@ -21,9 +21,9 @@ from .errors import BadInput, Refuted, finite, unknown
 from .kernel import triangular
 from .process import Process
 from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
-from .zero import Verdict, decide_zero
+from .zero import Verdict
 
-__all__ = ["Recipe", "Recovery", "recover_Q", "resolved"]
+__all__ = ["Recipe", "resolved"]
 
 
 def _expression(name: str, value: Any) -> sp.Expr:
@@ -278,52 +278,3 @@ def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None
     clock = recipe.clock.resolve(lambda value: value.subs({s: by_name[s.name] for s in value.free_symbols}) if isinstance(value, sp.Expr) else value)  # type: ignore[attr-defined]
     blocks = tuple(z.name for z in exact.state)
     return Process(_float_matrix(F), G, start, T, clock=clock, blocks=blocks, name=recipe.name, recipe=recipe)
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """What :func:`recover_Q` found.
-
-    Attributes
-    ----------
-    Q : matrix or None
-    gauge : str
-        Which other ``Q`` give the same process.
-    obstruction : str or None
-        The first reason why there is no ``Q``.
-    """
-
-    Q: sp.Matrix | None
-    gauge: str
-    obstruction: str | None
-
-    def _repr_latex_(self) -> str:
-        return f"$$Q = {sp.latex(self.Q)}$$" if self.Q is not None else f"no Q: {self.obstruction}"
-
-
-def recover_Q(state: Sequence[sp.Symbol], drift: Sequence[Any], D: Any, H: Any) -> Recovery:
-    r"""Completeness: the ``Q`` for which a linear drift is :math:`-(D + Q) \nabla H`.
-
-    For :math:`f = F z` and :math:`H = \frac12 z^T \Sigma^{-1} z` the constant ``Q`` is unique, :math:`Q = -(D + F \Sigma)`; it is skew if and
-    only if :math:`F \Sigma + \Sigma F^T + 2 D = 0`.
-
-    Raises
-    ------
-    BadInput
-        If the drift is not linear, ``D`` not constant or ``H`` not quadratic with an invertible Hessian.
-    """
-    recipe = Recipe.from_drift(state, drift, D, H)
-    F = linear_part(recipe.state, recipe.drift)
-    hessian = sp.hessian(recipe.H, recipe.state)
-    if F is None or hessian.free_symbols & set(recipe.state) or any(e.free_symbols & set(recipe.state) for e in recipe.D):
-        raise BadInput("recover_Q needs a linear drift, a constant D and a quadratic H")
-    if decide_zero(hessian.det()).verdict is not Verdict.REFUTED:
-        raise BadInput("recover_Q needs an H with an invertible Hessian")
-    Q = (-(recipe.D + F * hessian.inv())).applyfunc(sp.simplify)
-    for i in range(len(recipe.state)):
-        for j in range(i, len(recipe.state)):
-            if decide_zero(Q[i, j] + Q[j, i]).verdict is not Verdict.PROVED:
-                text = f"entry ({i}, {j}) of F Sigma + Sigma F^T + 2 D is {sp.simplify(-(Q[i, j] + Q[j, i]))}, not 0: exp(-H) is not stationary"
-                return Recovery(None, "", text)
-    gauge = "unique among constant Q; adding R e^H with R skew and div R = 0 leaves the process unchanged but grows without bound"
-    return Recovery(sp.ImmutableMatrix(Q), gauge, None)

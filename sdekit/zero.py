@@ -10,13 +10,19 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import reduce
+from math import comb, prod
+from operator import add, mul
 from typing import Any
 
 import sympy as sp
 
-__all__ = ["Decision", "Verdict", "decide_zero", "points"]
+__all__ = ["Decision", "Verdict", "decide_zero", "enclosure", "points"]
 
-_SIZE = 20_000  # nodes beyond which nothing is tried
+_SIZE = 20_000  # operations beyond which nothing is tried
+_TERMS = 20_000  # terms beyond which a product of sums is not multiplied out, but evaluated at points
+_SPREAD = 10**6  # numbers that a coordinate of a random point is drawn from
+_DRAWS = 8
 
 
 class Verdict(StrEnum):
@@ -31,11 +37,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict on ``expr == 0``, why, and for REFUTED a point (symbol: rational) at which it is not, with the value there."""
+    """A verdict, why, and for REFUTED what shows it (for ``expr == 0`` a point, symbol: rational, at which it is not) with the value there."""
 
     verdict: Verdict
     evidence: str
-    witness: dict[Any, Any] | None = None
+    witness: Any = None
     value: Any = None
 
 
@@ -69,8 +75,9 @@ def decide_zero(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr] | None = None)
     Returns
     -------
     Decision
-        PROVED or REFUTED for rational expressions, always; for others PROVED, REFUTED (with a witness), SAMPLED (zero to 50 digits at all
-        points tried) or UNDECIDED (too large, or nowhere defined).
+        PROVED or REFUTED for rational expressions of bounded size, always.  Beyond, and for others: PROVED, REFUTED (with a witness), SAMPLED
+        (0 at random points: exactly, with the probability that a nonzero expression passes (Schwartz, Zippel); or in an interval that
+        certainly holds the value) or UNDECIDED (too large, or nowhere defined).
     """
     expr = sp.Integer(expr) if isinstance(expr, int) else expr
     if expr == 0:
@@ -79,6 +86,8 @@ def decide_zero(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr] | None = None)
     if size > _SIZE:
         return Decision(Verdict.UNDECIDED, f"the expression has {size} operations, more than {_SIZE}")
     where = where or {}
+    if _terms(expr) > _TERMS:
+        return _by_points(expr.xreplace(dict(where)))
     try:
         numerator, plain = _polynomial(expr, where)
     except sp.PolynomialError as error:
@@ -92,9 +101,112 @@ def decide_zero(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr] | None = None)
         return witness
     if plain:
         return Decision(Verdict.REFUTED, f"its numerator is the nonzero polynomial {sp.Poly(numerator, *numerator.free_symbols).as_expr()}")
-    if sp.simplify(expr) == 0:
+    if size < _SIZE // 20 and sp.simplify(expr) == 0:
         return Decision(Verdict.PROVED, "it simplifies to 0")
-    return Decision(Verdict.SAMPLED, "it is 0 to 50 digits at all points tried; this is evidence, not a proof")
+    return _by_points(expr)
+
+
+def _terms(expr: sp.Expr) -> int:
+    """A bound on the terms of the expanded expression."""
+    if expr.is_Add:
+        return sum(_terms(part) for part in expr.args)
+    if expr.is_Mul:
+        return prod(_terms(part) for part in expr.args)
+    if expr.is_Pow and expr.exp.is_Integer:
+        return comb(_terms(expr.base) + abs(int(expr.exp)) - 1, abs(int(expr.exp)))
+    return 1
+
+
+def _degrees(expr: sp.Expr) -> tuple[int, int]:
+    """Bounds on the degrees of numerator and denominator of a rational expression."""
+    if expr.is_Add:
+        parts = [_degrees(part) for part in expr.args]
+        below = sum(low for _, low in parts)
+        return max(high + below - low for high, low in parts), below
+    if expr.is_Mul:
+        parts = [_degrees(part) for part in expr.args]
+        return sum(high for high, _ in parts), sum(low for _, low in parts)
+    if expr.is_Pow:
+        high, low = _degrees(expr.base)
+        n = int(expr.exp)
+        return (high * n, low * n) if n > 0 else (low * -n, high * -n)
+    return (0 if expr.is_number else 1), 0
+
+
+def _by_points(expr: sp.Expr) -> Decision:
+    """A verdict from values at random rational points: exact ones for rational expressions, intervals that certainly hold the value for others."""
+    symbols = sorted(expr.free_symbols, key=lambda s: s.name)
+    if expr.atoms(sp.core.function.AppliedUndef, sp.Derivative):
+        return Decision(Verdict.UNDECIDED, "it holds unspecified functions and did not reduce to 0")
+    rng = random.Random(3721)  # noqa: S311 - reproducible test points, not secrets
+    rational = expr.is_rational_function(*symbols) and not expr.atoms(sp.NumberSymbol) and all(n.is_Rational for n in expr.atoms(sp.Number))
+    widest, used = 0.0, 0
+    for _ in range(4 * _DRAWS):
+        point = {s: sp.Rational(rng.randint(1, _SPREAD), 1000 if rational else 300_000) for s in symbols}
+        try:
+            value = expr.xreplace(point) if rational else enclosure(expr, point)
+        except (ZeroDivisionError, ValueError):
+            continue
+        if rational:
+            if value.is_Rational and value != 0:
+                return Decision(Verdict.REFUTED, f"it is {value}{_at(point)}", point, value)
+            used += bool(value.is_Rational)
+        else:
+            if not value.a <= 0 <= value.b:
+                return Decision(Verdict.REFUTED, f"it is {sp.Float(value.mid, 12)}{_at(point)}", point, sp.Float(value.mid, 30))
+            widest, used = max(widest, float(value.delta)), used + 1
+        if used == _DRAWS:
+            break
+    if not used:
+        return Decision(Verdict.UNDECIDED, "it has no value at the points tried")
+    if rational:
+        chance = sp.Rational(_degrees(expr)[0], _SPREAD) ** used
+        how = f"exactly 0 at {used} random rational points; a nonzero expression of this degree passes with probability at most {float(chance):.1g}"
+        return Decision(Verdict.SAMPLED, how)
+    how = f"its value lies in an interval around 0 of width {widest:.1g} at {used} random points; this is evidence, not a proof"
+    return Decision(Verdict.SAMPLED if widest < 1e-30 else Verdict.UNDECIDED, how)
+
+
+def enclosure(expr: sp.Expr, point: Mapping[sp.Symbol, sp.Rational], digits: int = 60) -> Any:
+    """An interval (mpmath's) that certainly holds the value of ``expr`` at a rational point.
+
+    Raises
+    ------
+    ValueError
+        For a function that interval arithmetic does not know.
+    ZeroDivisionError
+        Where a denominator's interval holds 0.
+    """
+    from mpmath import iv
+
+    before, iv.dps = iv.dps, digits
+    try:
+        known: dict[Any, Any] = {sp.exp: iv.exp, sp.log: iv.log, sp.sin: iv.sin, sp.cos: iv.cos}
+
+        def read(node: sp.Expr) -> Any:
+            if node in point:
+                return read(point[node])
+            if node.is_Rational:
+                return iv.mpf(int(node.p)) / iv.mpf(int(node.q))
+            if node is sp.pi:
+                return iv.pi
+            if node is sp.E:
+                return iv.exp(iv.mpf(1))
+            if node.is_Add:
+                return reduce(add, (read(part) for part in node.args))
+            if node.is_Mul:
+                return reduce(mul, (read(part) for part in node.args))
+            if node.is_Pow and node.exp.is_Integer:
+                return read(node.base) ** int(node.exp)
+            if node.is_Pow and node.base is not sp.E:
+                return iv.exp(read(node.exp) * iv.log(read(node.base)))
+            if node.func in known:
+                return known[node.func](read(node.args[0]))
+            raise ValueError(f"no interval arithmetic for {node.func}")
+
+        return read(expr.rewrite(sp.exp) if expr.has(sp.sinh, sp.cosh, sp.tanh) else expr)
+    finally:
+        iv.dps = before
 
 
 def _polynomial(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr]) -> tuple[sp.Expr, bool]:
@@ -108,10 +220,9 @@ def _polynomial(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr]) -> tuple[sp.E
     numerator = sp.expand(sp.numer(sp.together(expr)))
     given = [(name, 2, value.base) if value.is_Pow and value.exp == sp.S.Half else (name, 1, value) for name, value in where.items()]
     for root, order, base in (*given, *relations):
-        low, high = sp.fraction(sp.together(base))
         if root in numerator.free_symbols:
-            numerator = sp.expand(sp.rem(numerator, high * root**order - low, root) if sp.Poly(numerator, root).degree() >= order else numerator)
-            numerator = sp.expand(sp.numer(sp.together(numerator)))
+            low, high = sp.fraction(sp.together(base))
+            numerator = _reduced(numerator, root, order, low, high)
     if (
         numerator != 0
         and numerator.has(sp.Pow)
@@ -119,6 +230,13 @@ def _polynomial(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr]) -> tuple[sp.E
     ):
         numerator = sp.expand(sp.radsimp(numerator))
     return numerator, plain
+
+
+def _reduced(numerator: sp.Expr, root: sp.Symbol, order: int, low: sp.Expr, high: sp.Expr) -> sp.Expr:
+    """``numerator`` times a power of ``high``, with ``high root^order = low`` used until ``root`` has a degree below ``order``."""
+    terms = sp.Poly(numerator, root).terms()
+    most = max(power for (power,), _ in terms) // order
+    return sp.expand(sum(c * root ** (n % order) * low ** (n // order) * high ** (most - n // order) for (n,), c in terms))
 
 
 def _exponentials(expr: sp.Expr) -> dict[sp.Expr, sp.Expr]:

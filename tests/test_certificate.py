@@ -1,5 +1,6 @@
 """Certificates: every claim of recipes that are right, and of recipes that are wrong in one place."""
 
+import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given, settings
@@ -119,11 +120,72 @@ def test_d_that_is_not_symmetric():
         (x**2, R),  # m is free
         (sp.Integer(0), R),
         (sp.cosh(x) + m**2, A),
-        (x**4 - x**3 * m + m**4, A),  # not seen to be definite: said, not guessed
+        (x**4 - x**3 * m + m**4, P),  # by the real roots of its leading form
+        (x**4 - 3 * x**3 * m + m**4, R),
     ],
 )
 def test_integrability(H, verdict):
     assert certify(sk.Recipe(state=(x, m), H=H, D=sp.eye(2), Q=J)).normalisable.verdict is verdict
+
+
+def test_integrability_that_is_not_seen_is_assumed_and_said():
+    H = x**4 - x**3 * m + m**4 + x**2 * z**2 + z**4 - x * m * z**2
+    claim = certify(sk.Recipe(state=(x, m, z), H=H, D=sp.eye(3), Q=sp.zeros(3))).normalisable
+    assert claim.verdict is A
+    assert claim.assumptions == ("the integral over x, m, z is finite",)
+
+
+def test_a_wrong_mass_shows_the_true_law():
+    """The fact sheet's case 3; the divergence by its definition, from quadrature of the two densities."""
+    drift = [4 * m / 2 - sp.Rational(1, 200) * x, -x / 2 - sp.Rational(401, 200) * m]
+    D = sp.diag(sp.Rational(1, 200), sp.Rational(401, 200))
+    claim = certify(sk.Recipe.from_drift((x, m), drift, D, x**2 / 2 + 2 * m**2)).stationary
+    assert claim.verdict is R
+    cov = np.array(claim.truth.cov.tolist(), float)
+    np.testing.assert_allclose(cov[np.tril_indices(2)], [3.962834893624, 0.007407087234, 0.998152846076], rtol=1e-11)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    chol = np.linalg.cholesky(cov)
+    a, b = np.meshgrid(nodes, nodes)
+    grid = chol @ np.stack([a.ravel(), b.ravel()])
+    w = np.outer(weights, weights).ravel() / (2 * np.pi)
+    true = -0.5 * np.sum(np.linalg.solve(chol, grid) ** 2, 0) - np.log(np.linalg.det(chol)) - np.log(2 * np.pi)
+    wrong = -0.5 * grid[0] ** 2 - 2 * grid[1] ** 2 + 0.5 * np.log(4.0) - np.log(2 * np.pi)
+    assert float(claim.truth.kl) == pytest.approx(w @ (true - wrong), rel=1e-11)
+    assert "the stationary covariance is" in claim.evidence
+
+
+def test_no_true_law_is_shown_where_there_is_none():
+    claim = certify(sk.Recipe.from_drift((x,), [x], sp.Matrix([[1]]), x**2 / 2)).stationary
+    assert claim.verdict is R
+    assert claim.truth is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "verdict", "says"),
+    [
+        (sk.Recipe((x, m), x**4 / 4 + m**2 / 2, sp.zeros(2), J), R, "no noise"),
+        (sk.Recipe((x, m), x**4 / 4 + m**4 / 4, sp.diag(0, 1), sp.zeros(2)), R, "x never moves"),
+        (sk.Recipe((x, m), x**4 / 4 + m**4 / 4, sp.diag(1, 1), J), A, "positive definite"),
+        (sk.Recipe((x, m), sp.Function("U")(x) + m**2 / 2, sp.diag(0, 1), J), A, "bracket rank 2 of 2"),
+        (sk.Recipe((x, m, z), x**4 / 4 + m**4 / 4 + z**2 / 2, sp.diag(0, 0, 1), sp.diag(J, 0)), U, "bracket rank 1 of 3"),
+    ],
+)
+def test_ergodicity_of_nonlinear_recipes(recipe, verdict, says):
+    claim = certify(recipe).ergodic
+    assert claim.verdict is verdict
+    assert says in claim.evidence
+    assert bool(claim.assumptions) == (verdict is A)
+
+
+def test_spectral_gap():
+    """Of the whole catalogue's critical PSLD: (Gamma + nu)/4, shared by the Jordan block."""
+    from sdekit.recipe import resolved
+
+    assert "spectral gap 1.005" in certify(resolved(sk.catalogue.recipe("psld"), {})).ergodic.evidence
+    assert "(2 eigenvalues share it)" in certify(resolved(sk.catalogue.recipe("psld"), {})).ergodic.evidence
+    over = certify(sk.Recipe((x, m), (x**2 + m**2) / 2, sp.diag(0, 4), J)).ergodic.evidence
+    gap = -max(np.linalg.eigvals(np.array([[0.0, 1.0], [-1.0, -4.0]])).real)
+    assert f"spectral gap {gap:.6f}"[:20] in over
 
 
 def test_a_constant_h_is_improper_but_not_false():
@@ -139,7 +201,8 @@ def test_nonlinear_recipe_is_stationary_but_has_no_gaussian_kernel():
     assert certificate.stationary.verdict is P
     assert certificate.linear.verdict is R
     assert certificate.kernel.verdict is R
-    assert certificate.ergodic.verdict is U
+    assert certificate.ergodic.verdict is A
+    assert "bracket rank 2 of 2" in certificate.ergodic.evidence
     assert certificate.false == []
     with pytest.raises(sk.Refuted, match="linear"):
         certificate.recipe.process()

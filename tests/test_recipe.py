@@ -83,11 +83,6 @@ def test_recover_q_names_the_first_obstruction():
     assert "(1, 1)" in found.obstruction
 
 
-def test_recover_q_refuses_what_it_cannot_decide():
-    with pytest.raises(sk.BadInput, match="linear drift"):
-        sk.recover_Q(state=(x,), drift=[-(x**3)], D=[[1]], H=x**4 / 4)
-
-
 @pytest.mark.parametrize("damping", [1, sp.Rational(1, 4), 3, None])
 def test_symbolic_kernel_equals_the_numeric_one(damping):
     """Critical (1), under- and over-damped; None: the general formula with numbers put in afterwards."""

@@ -2,8 +2,9 @@
 
 import pytest
 import sympy as sp
+from mpmath import iv
 
-from sdekit.zero import Verdict, decide_zero, points
+from sdekit.zero import Verdict, decide_zero, enclosure, points
 
 x, y = sp.symbols("x y", real=True)
 a, b = sp.symbols("a b", positive=True)
@@ -72,6 +73,34 @@ def test_too_large_is_undecided_not_guessed():
     found = decide_zero(huge)
     assert found.verdict is Verdict.UNDECIDED
     assert "operations" in found.evidence
+
+
+S = sum(sp.symbols("s0:8", real=True))
+LARGE = (S + x) ** 20 * (S - x) ** 3 - (S + x) ** 19 * (S**2 - x**2) * (S - x) ** 2
+
+
+def test_what_is_too_large_to_multiply_out_is_sampled_with_its_chance():
+    found = decide_zero(LARGE)
+    assert found.verdict is Verdict.SAMPLED
+    # degree 23 over 10^6 numbers, eight points: (23/10^6)^8 = 7.8e-38
+    assert "8e-38" in found.evidence
+    wrong = decide_zero(LARGE + sp.Rational(1, 10**30))
+    assert wrong.verdict is Verdict.REFUTED
+    assert (LARGE + sp.Rational(1, 10**30)).subs(wrong.witness) == sp.Rational(1, 10**30)
+
+
+def test_intervals_hold_the_value_and_refute():
+    expr = sp.log(sp.exp(x) + 1) - sp.log(1 + sp.exp(-x)) - x + sp.Rational(1, 10**35)
+    found = decide_zero(expr)
+    assert found.verdict is Verdict.REFUTED
+    assert found.value == pytest.approx(1e-35, rel=1e-9)
+    for piece in (sp.exp(x) * sp.sin(x), sp.sqrt(1 + x**2), sp.tanh(x), sp.pi * sp.cos(x) / (3 + x), sp.E**2 * x):
+        box, value = enclosure(piece, {x: sp.Rational(7, 3)}), piece.subs(x, sp.Rational(7, 3)).evalf(90)
+        iv.dps = 60
+        near = iv.mpf(str(value))
+        assert near.a <= box.b
+        assert box.a <= near.b
+        assert float(box.delta) < 1e-55
 
 
 def test_points_respect_assumptions():

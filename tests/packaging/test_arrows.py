@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 ORDER = [
-    "_lazy", "errors", "_array", "files", "clocks", "kernel", "process", "zero", "symbolic", "numeric", "certificate", "expression", "recipe", "spec",
+    "_lazy", "errors", "_array", "files", "clocks", "kernel", "process", "zero", "definite", "reach", "symbolic", "numeric", "certificate", "expression", "recipe", "completeness", "spec",
     "catalogue", "noise", "law", "denoiser", "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures",
     "runs", "analysis", "testing", "torch", "cli", "__main__",
 ]  # fmt: skip
