@@ -268,6 +268,8 @@ def _integrable(H: sp.Expr, variables: list[sp.Symbol]) -> Claim:
         symbols = sorted(hessian.free_symbols, key=str)
         for point in points(symbols, 24) if symbols else [{}]:
             at = hessian.subs(point)
+            if at.has(sp.nan, sp.zoo):
+                continue
             vector = negative_direction(at) or (at.nullspace() or [None])[0] if all(entry.is_number for entry in at) else None
             if vector is not None:
                 return Claim("", Verdict.REFUTED, f"along {list(vector)} H does not grow ({point})", (point, tuple(vector)))

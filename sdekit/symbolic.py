@@ -12,6 +12,7 @@ from typing import Any
 
 import sympy as sp
 
+from .errors import BadInput
 from .zero import Decision, Verdict, decide_zero
 
 __all__ = ["SymbolicKernel", "cholesky", "derive_drift", "derive_residual", "exponential", "linear_part", "lyapunov", "symbolic_kernel"]
@@ -153,6 +154,43 @@ class SymbolicKernel:
     def psi(self) -> sp.Matrix:
         """The mean's dependence on the data, the first column of ``mean``."""
         return self.mean[:, 0]
+
+    @property
+    def sigma_eff(self) -> sp.Expr:
+        r"""Level :math:`(\psi^T S^{-1} \psi)^{-1/2}` of the scalar denoising problem that the kernel is equal to, in ``B`` and the parameters."""
+        psi, S = self.short_mean[:, 0], self.short_cov
+        return sp.sqrt(sp.together(S.det()) / sp.together((psi.T * S.adjugate() * psi)[0])).xreplace(self.where)
+
+    def source(self, name: str = "kernel") -> str:
+        """The closed form as the text of a NumPy function of ``B`` and the parameters, that needs nothing else.
+
+        It returns ``exp(F B)`` and ``S``, of shape (k, k), and ``sigma_eff``.  Near ``B = 0`` a closed form cancels (``S`` is a small difference of
+        large numbers), which :meth:`sdekit.Process.kernel` does not.
+
+        Parameters
+        ----------
+        name : str
+            Of the function.
+
+        Raises
+        ------
+        BadInput
+            If ``name`` is no Python name.
+        """
+        from sympy.printing.numpy import NumPyPrinter
+
+        if not name.isidentifier():
+            raise BadInput(f"name = {name!r} must be a Python name")
+        k = len(self.state)
+        parts = [*self.mean, *self.cov]
+        shared, values = sp.cse(parts, sp.numbered_symbols("_"))
+        written = NumPyPrinter().doprint
+        arguments = [self.clock, *sorted(set().union(*(part.free_symbols for part in parts)) - {self.clock}, key=str)]
+        rows = [f"[{', '.join(map(written, values[i : i + k]))}]" for i in range(0, 2 * k * k, k)]
+        body = [f"{symbol} = {written(value)}" for symbol, value in shared]
+        body += [f"mean = numpy.array([{', '.join(rows[:k])}])", f"cov = numpy.array([{', '.join(rows[k:])}])", "psi = mean[:, 0]"]
+        body.append("return mean, cov, (psi @ numpy.linalg.solve(cov, psi)) ** -0.5")
+        return "\n".join(["import numpy", "", "", f"def {name}({', '.join(map(str, arguments))}):", *(f"    {line}" for line in body), ""])
 
     @cached_property
     def proof(self) -> Decision:

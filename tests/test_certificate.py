@@ -208,14 +208,6 @@ def test_nonlinear_recipe_is_stationary_but_has_no_gaussian_kernel():
         certificate.recipe.process()
 
 
-def test_catalogue_certificates_are_pinned():
-    improper = {"normalisable": R, "ergodic": R}
-    for name in sk.catalogue.names():
-        found = verdicts(sk.catalogue.recipe(name))
-        expected = dict.fromkeys(found, P) | (improper if name in {"ve", "edm"} else {})
-        assert found == expected, name
-
-
 coefficients = st.integers(-3, 3)
 
 

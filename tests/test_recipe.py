@@ -103,6 +103,31 @@ def test_symbolic_kernel_equals_the_numeric_one(damping):
         assert np.max(np.abs(mine.cov - cov) / scale) <= 1e-12
 
 
+@pytest.mark.parametrize("damping", [1, sp.Rational(1, 4), 3, None])
+def test_printed_function_and_level(damping):
+    """The text that is printed, run on its own, is the process's kernel; sigma_eff too."""
+    values = {"Gamma": 0.01, "M": 0.25, "nu": 0.01 + 4 * float(damping or 1.5)}
+    exact = {"Gamma": sp.Rational(1, 100), "M": sp.Rational(1, 4), "nu": sp.Rational(1, 100) + 4 * (damping or 0)}
+    recipe = psld(initial={m: M / 25})
+    kernel = recipe.kernel(**exact) if damping is not None else recipe.kernel()
+    space = {}
+    exec(kernel.source("psld"), space)  # our own text, in a test
+    process = recipe.process(**values)
+    names = space["psld"].__code__.co_varnames[1 : space["psld"].__code__.co_argcount]
+    assert list(names) == ([] if damping is not None else ["Gamma", "M", "nu"])
+    for t in (0.05, 0.3, 1.0):
+        mean, cov, level = space["psld"](8 * t, *(values[name] for name in names))
+        mine = process.kernel(t)
+        np.testing.assert_allclose(mean[:, 0], mine.psi, rtol=1e-11)
+        scale = np.sqrt(np.diag(mine.cov))
+        np.testing.assert_allclose((cov - mine.cov) / np.outer(scale, scale), 0.0, atol=1e-12)
+        exactly = {kernel.clock: sp.Float(8 * t, 50), **{s: sp.Float(values[s.name], 50) for s in (Gamma, nu, M)}}
+        for found in (level, float(kernel.sigma_eff.subs(exactly).evalf(30))):
+            assert found == pytest.approx(float(process.sigma_eff(t)), rel=1e-10)
+    with pytest.raises(sk.BadInput, match="Python name"):
+        kernel.source("a b")
+
+
 def test_critical_kernel_is_the_closed_form_of_the_paper():
     # recipe 2.2, in x and m, with delta = 1/sqrt(M), u = delta B/2, a = (Gamma + nu) B/4
     kernel = psld(initial={m: M / 25}).kernel(nu=Gamma + 2 / sp.sqrt(M))
