@@ -11,16 +11,20 @@ from .._lazy import lazily
 
 if TYPE_CHECKING:
     from . import plots
+    from .densities import Box, Density, fokker_planck
     from .exact import ExactLaw, exact_law
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
 
 __all__ = [
+    "Box",
+    "Density",
     "ExactLaw",
     "OrderReport",
     "WorkPrecision",
     "exact_law",
+    "fokker_planck",
     "order",
     "plots",
     "w1_exact_1d",
@@ -30,10 +34,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Box": "densities",
+    "Density": "densities",
     "ExactLaw": "exact",
     "OrderReport": "orders",
     "WorkPrecision": "precision",
     "exact_law": "exact",
+    "fokker_planck": "densities",
     "order": "orders",
     "w1_exact_1d": "wasserstein",
     "w2_exact_1d": "wasserstein",

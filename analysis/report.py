@@ -26,7 +26,6 @@ from ..process import Process
 from ..recipe import Recipe
 from ..sampling import sample
 from . import plots
-from .derivation import derivation, to_html
 from .orders import OrderReport, order
 from .precision import work_precision
 
@@ -144,7 +143,7 @@ def _recipe_sections(recipe: Recipe | None, step: Callable[[str], None]) -> list
     note = f"<p class=note>Claims hold for all values that the assumptions on the parameters allow. Defaults: {escape(values)}.</p>" if values else ""
     return [
         ("Certificate", _claims(certificate) + note),
-        ("Derivation", to_html(derivation(_at_defaults(recipe), certificate))),
+        ("Derivation", certify(_at_defaults(recipe)).derivation().html()),
     ]
 
 

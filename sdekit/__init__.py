@@ -9,7 +9,7 @@ from ._lazy import lazily
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, noise, plans, testing, torch
+    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, noise, plans, reversal, testing, torch
     from .certificate import Certificate, certify
     from .completeness import recover_Q
     from .errors import BadInput, Refuted
@@ -40,6 +40,7 @@ __all__ = [
     "noise",
     "plans",
     "recover_Q",
+    "reversal",
     "sample",
     "testing",
     "torch",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sympy as sp
 
 from .definite import decide_psd, negative_direction, positive_form
+from .derivation import Derivation, derive
 from .errors import BadInput, Refuted, unknown
 from .reach import bracket_rank, kalman
 from .symbolic import linear_part, lyapunov
@@ -92,6 +93,10 @@ class Certificate:
         claim = known[name]
         if claim.verdict is not Verdict.PROVED:
             raise Refuted(f"recipe {self.recipe.name!r}: {name} is {claim.verdict}, not PROVED: {claim.evidence}")
+
+    def derivation(self) -> Derivation:
+        """The way from the recipe's parts to its kernel, as steps to read: shows as Markdown; ``.markdown()``, ``.html()``."""
+        return derive(self.recipe, self)
 
     def as_dict(self) -> dict[str, Any]:
         """Names to verdict, evidence, witness and assumptions, as plain data."""
@@ -353,7 +358,9 @@ def _hypoelliptic(recipe: Recipe, statement: str, normalisable: Claim, stationar
     elliptic = all(sp.factor(recipe.D[:i, :i].det()).is_positive for i in range(1, n + 1))
     if elliptic:
         return Claim(statement, Verdict.ASSUMED, "D is positive definite everywhere", assumptions=(assumed[0], *normalisable.assumptions))
-    return Claim(statement, Verdict.ASSUMED, f"bracket rank {n} of {n}{' at ' * bool(where)}{where}", assumptions=(*assumed, *normalisable.assumptions))
+    return Claim(
+        statement, Verdict.ASSUMED, f"bracket rank {n} of {n}{' at ' * bool(where)}{where}", assumptions=(*assumed, *normalisable.assumptions)
+    )
 
 
 def _kernel(recipe: Recipe, F: sp.Matrix | None) -> Claim:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .clocks import Clock, constant
+from .comparison import Comparison, compare
 from .errors import BadInput, positive
 from .kernel import Kernel, Transition, flow, solve_lower, triangular
 
@@ -256,6 +257,16 @@ class Process:
         flat = np.linalg.solve(np.kron(self.F, eye) + np.kron(eye, self.F), -(self.G @ self.G.T).ravel())
         sigma = flat.reshape(k, k)
         return np.asarray(0.5 * (sigma + sigma.T))
+
+    def compare(self, other: Process) -> Comparison:
+        """Moments, SNR, levels and stationary laws beside those of another process, and whether the two are the same mathematics.
+
+        Raises
+        ------
+        BadInput
+            If ``other`` is not a process.
+        """
+        return compare(self, other)
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import sympy as sp
 
 from sdekit import BadInput, analysis, catalogue, certify, grids, methods
 from sdekit.analysis import report
-from sdekit.analysis.derivation import _one_rate, derivation, to_html
+from sdekit.derivation import _one_rate
 from sdekit.recipe import resolved
 
 VOID = {"meta", "link", "img", "br"}
@@ -82,7 +82,7 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path):
 def test_derivation(name):
     """Its equations are well-formed MathML, and writing E for an exponential changes no value."""
     recipe = resolved(catalogue.recipe(name), {})
-    for equation in re.findall(r"<math.*?</math>", to_html(derivation(recipe, certify(recipe)))):
+    for equation in re.findall(r"<math.*?</math>", certify(recipe).derivation().html()):
         ET.fromstring(re.sub(r"&(?!lt|gt|amp)\w+;", lambda entity: unescape(entity[0]), equation))
     kernel = recipe.kernel()
     before = [kernel.short_mean, kernel.short_cov]

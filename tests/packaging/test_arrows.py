@@ -8,9 +8,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 ORDER = [
-    "_lazy", "errors", "_array", "files", "clocks", "kernel", "process", "zero", "definite", "reach", "symbolic", "numeric", "certificate", "expression", "recipe", "completeness", "spec",
-    "catalogue", "noise", "law", "denoiser", "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures",
-    "runs", "analysis", "testing", "torch", "cli", "__main__",
+    "_lazy", "errors", "_array", "files", "clocks", "kernel", "comparison", "process", "zero", "definite", "reach", "symbolic", "numeric",
+    "derivation", "certificate", "expression", "recipe", "completeness", "spec", "catalogue", "reversal", "noise", "law", "denoiser",
+    "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures", "record", "runs", "simulation",
+    "analysis", "testing", "torch", "cli", "__main__",
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why
     ("analysis", "torch"),  # the report samples images
