@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .reverse import Reverse
     from .sampling import sample
+    from .simulation import simulate
     from .spec import load
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "recover_Q",
     "reversal",
     "sample",
+    "simulate",
     "testing",
     "torch",
 ]
@@ -58,6 +60,7 @@ _HOMES = {
     "load": "spec",
     "recover_Q": "completeness",
     "sample": "sampling",
+    "simulate": "simulation",
 }
 
 __getattr__, __dir__ = lazily(__name__, __all__, _HOMES)

@@ -134,7 +134,9 @@ class Transition:
 
     def then(self, later: Transition) -> Transition:
         """This transition followed by ``later``: the Chapman-Kolmogorov composition."""
-        return Transition(later.mean @ self.mean, triangular(np.concatenate([later.mean @ self.chol, later.chol], axis=-1)))
+        moved = later.mean @ self.chol
+        added = np.broadcast_to(later.chol, (*moved.shape[:-1], later.chol.shape[-1]))
+        return Transition(later.mean @ self.mean, triangular(np.concatenate([moved, added], axis=-1)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@ r"""Linear diffusions on ``k`` blocks: :math:`dz = \beta(t) F z\,dt + \sqrt{\bet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from .clocks import Clock, constant
 from .comparison import Comparison, compare
 from .errors import BadInput, positive
-from .kernel import Kernel, Transition, flow, solve_lower, triangular
+from .kernel import Kernel, Transition, solve_lower, triangular
+from .motion import Uniform, Varying
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -42,16 +43,29 @@ def _latex(matrix: Array) -> str:
     return rf"\begin{{pmatrix}}{rows}\end{{pmatrix}}"
 
 
+def _motion(F: Any, G: Any, end: float) -> tuple[Uniform | Varying, int]:
+    """The motion and the number of blocks."""
+    if not callable(F) and not callable(G):
+        drift = _matrix("F", F)
+        k = drift.shape[0]
+        if drift.shape != (k, k):
+            raise BadInput(f"F has shape {drift.shape}; it must be square")
+        return Uniform(drift, _matrix("G", G, k)), k
+    k = _matrix("F", F(end) if callable(F) else F).shape[0]
+    parts = [part if callable(part) else _matrix(name, part, k) for name, part in (("F", F), ("G", G))]
+    return Varying(parts[0], parts[1], k, end), k
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class Process:
     r"""A linear SDE :math:`dz = \beta(t) F z\,dt + \sqrt{\beta(t)}\,G\,dW` whose first block starts as data, the others with covariance ``S0``.
 
     Parameters
     ----------
-    F : array (k, k)
-        Drift in the unit clock.
-    G : array (k, q)
-        Noise in the unit clock; the diffusion matrix of the recipe is ``D = G G^T / 2``.
+    F : array (k, k) or callable
+        Drift in the unit clock, or a function of the unit clock ``B`` (of time itself without a clock) that returns it.
+    G : array (k, q) or callable
+        Noise in the unit clock, or a function of it; the diffusion matrix of the recipe is ``D = G G^T / 2``.
     S0 : array (k, k), optional
         Covariance at t = 0 around ``(x_0, 0, ...)``.  Zero when absent; auxiliary blocks usually start with a variance (hybrid score matching).
     T : float, optional
@@ -71,8 +85,8 @@ class Process:
     Times run forward, data at 0.  The level :math:`\sigma_{eff}` never decreases, because :math:`\dot{SNR} = -|G^T S^{-1} \psi|^2`.
     """
 
-    F: Array
-    G: Array
+    k: int
+    motion: Uniform | Varying
     S0: Array
     T: float
     clock: Clock
@@ -82,8 +96,8 @@ class Process:
 
     def __init__(
         self,
-        F: ArrayLike,
-        G: ArrayLike,
+        F: ArrayLike | Callable[[float], ArrayLike],
+        G: ArrayLike | Callable[[float], ArrayLike],
         S0: ArrayLike | None = None,
         T: float | None = None,
         *,
@@ -92,19 +106,16 @@ class Process:
         name: str = "process",
         recipe: Recipe | None = None,
     ) -> None:
-        drift = _matrix("F", F)
-        k = drift.shape[0]
-        if drift.shape != (k, k):
-            raise BadInput(f"F has shape {drift.shape}; it must be square")
         clock = constant(1.0, 1.0 if T is None else positive("T", T)) if clock is None else clock
         end = float(clock.T) if T is None else positive("T", T)
         if end > clock.T:
             raise BadInput(f"T = {end:g} must lie in (0, {clock.T:g}], the span of the clock")
+        motion, k = _motion(F, G, float(clock.integral(end)))
         names = tuple(blocks) or ("x", "m", *(f"m{i}" for i in range(2, k)))[:k]
         if len(names) != k or len(set(names)) != k:
             raise BadInput(f"blocks = {names} must be {k} different names")
         values = {
-            "F": drift, "G": _matrix("G", G, k), "S0": _matrix("S0", np.zeros((k, k)) if S0 is None else S0, k),
+            "motion": motion, "k": k, "S0": _matrix("S0", np.zeros((k, k)) if S0 is None else S0, k),
             "T": end, "clock": clock, "blocks": names, "name": name, "recipe": recipe,
         }  # fmt: skip
         for key, value in values.items():
@@ -113,7 +124,7 @@ class Process:
 
     def _check(self) -> None:
         S0, size = self.S0, float(np.max(np.abs(self.S0)))
-        if S0.shape != self.F.shape or np.any(np.abs(S0 - S0.T) > 1e-12 * size):
+        if S0.shape != (self.k, self.k) or np.any(np.abs(S0 - S0.T) > 1e-12 * size):
             raise BadInput("S0 must be a symmetric k x k matrix")
         if np.min(np.linalg.eigvalsh(S0)) < -1e-12 * size:
             raise BadInput(f"S0 = {S0.tolist()} is not a covariance: it has a negative eigenvalue")
@@ -121,11 +132,6 @@ class Process:
             level = float(self.kernel(self.T).sigma_eff)
         if not (np.isfinite(level) and level > 0.0):
             raise BadInput(f"no noise reaches the data block by t = {self.T:g} (sigma_eff = {level:g}), or the kernel is singular: check G and F")
-
-    @property
-    def k(self) -> int:
-        """Number of blocks."""
-        return int(self.F.shape[0])
 
     def end(self, t: float) -> tuple[Array, Array]:
         """The step to the data: with ``x_0 = D`` the state at 0 is ``e_x D + K (z_t - psi_t D) + C xi``; returns ``K`` and ``C``."""
@@ -137,30 +143,43 @@ class Process:
         values, vectors = np.linalg.eigh(self.S0)
         return Kernel(np.eye(self.k)[0], triangular(vectors * np.sqrt(np.maximum(values, 0.0))))
 
+    @property
+    def F(self) -> Array:
+        """Drift in the unit clock; refused where it varies in that clock (:meth:`drift` is defined at every time)."""
+        return self._uniform("F").F
+
+    @property
+    def G(self) -> Array:
+        """Noise in the unit clock; refused where it varies in that clock (:meth:`noise` is defined at every time)."""
+        return self._uniform("G").G
+
+    def _uniform(self, name: str) -> Uniform:
+        if isinstance(self.motion, Uniform):
+            return self.motion
+        raise BadInput(f"process {self.name!r} has no constant {name}: it varies in its own clock; use drift(t) and noise(t)")
+
     def drift(self, t: ArrayLike) -> Array:
         r""":math:`\beta(t) F`, (..., k, k)."""
-        return np.asarray(self.clock.rate(t)[..., None, None] * self.F)
+        return np.asarray(self.clock.rate(t)[..., None, None] * self.motion.drift(self.clock.integral(t)))
 
     def noise(self, t: ArrayLike) -> Array:
         r""":math:`\sqrt{\beta(t)}\,G`, (..., k, q)."""
-        return np.asarray(np.sqrt(self.clock.rate(t))[..., None, None] * self.G)
+        return np.asarray(np.sqrt(self.clock.rate(t))[..., None, None] * self.motion.noise(self.clock.integral(t)))
 
     def kernel(self, t: ArrayLike) -> Kernel:
         """``p(z_t | x_0)`` with the auxiliary start integrated out; ``t`` a time or an array of times in [0, T]."""
-        return self._start.then(self._flow(self.clock.integral(self.within(t))))
+        return self._at(np.asarray(self.clock.integral(self.within(t))))
+
+    def _at(self, B: Array) -> Kernel:
+        return self._start.then(self.motion.transition(np.zeros_like(B), B))
 
     def transition(self, s: ArrayLike, t: ArrayLike) -> Transition:
         """``p(z_t | z_s)`` for ``s <= t``."""
         s, t = np.broadcast_arrays(self.within(s), self.within(t))
         if np.any(t < s):
             raise BadInput(f"transition from s = {s} to t = {t}: s must not exceed t")
-        return self._flow(self._between(s, t))
-
-    def _between(self, s: Array, t: Array) -> Array:
-        return np.asarray(np.maximum(self.clock.integral(t) - self.clock.integral(s), 0.0))
-
-    def _flow(self, B: Array) -> Transition:
-        return Transition(*flow(self.F, self.G, B))
+        low, high = self.clock.integral(s), self.clock.integral(t)
+        return self.motion.transition(low, np.maximum(high, low))
 
     def within(self, t: ArrayLike) -> Array:
         """``t`` as an array, if all of it lies in [0, T]."""
@@ -212,8 +231,8 @@ class Process:
 
     def _stretch_of(self, sigma: Array) -> Array:
         """Unit-clock stretch at which the level is ``sigma``: closed form for one block, else Newton on log against log within a bracket."""
-        if self.k == 1:
-            rate, noise = self.F[0, 0], np.sum(self.G * self.G)
+        if self.k == 1 and isinstance(self.motion, Uniform):
+            rate, noise = self.motion.F[0, 0], np.sum(self.motion.G * self.motion.G)
             gap = (sigma - self._sigma_start) * (sigma + self._sigma_start) / noise
             return np.asarray(gap if rate == 0.0 else -np.log1p(-2.0 * rate * gap) / (2.0 * rate))
         target = np.log(sigma)
@@ -222,10 +241,10 @@ class Process:
         x = np.interp(target, levels, mesh)
         low, high = np.full_like(x, mesh[0] - 60.0), np.full_like(x, top)
         for _ in range(100):
-            kernel = self._start.then(self._flow(np.exp(x)))
+            kernel = self._at(np.exp(x))
             error = np.log(kernel.sigma_eff) - target
             low, high = np.where(error < 0.0, x, low), np.where(error >= 0.0, x, high)
-            pull = np.swapaxes(self.G, 0, 1) @ solve_lower(kernel.chol, kernel.whitened[..., None], transpose=True)
+            pull = np.swapaxes(self.motion.noise(np.exp(x)), -1, -2) @ solve_lower(kernel.chol, kernel.whitened[..., None], transpose=True)
             slope = 0.5 * np.exp(x) * np.sum(pull[..., 0] ** 2, axis=-1) / kernel.snr
             step = np.divide(error, slope, out=np.full_like(x, np.inf), where=slope > 0.0)
             new = x - step
@@ -240,7 +259,7 @@ class Process:
     def _levels(self) -> tuple[Array, Array]:
         top = float(np.log(self.clock.integral(self.T)))
         mesh = np.linspace(top - 40.0, top, 401)
-        return mesh, np.log(self._start.then(self._flow(np.exp(mesh))).sigma_eff)
+        return mesh, np.log(self._at(np.exp(mesh)).sigma_eff)
 
     @cached_property
     def stationary(self) -> Array:
@@ -251,10 +270,13 @@ class Process:
         BadInput
             If ``F`` has an eigenvalue with nonnegative real part (then there is none, for example for ``ve`` and ``edm``).
         """
-        if np.max(np.linalg.eigvals(self.F).real) >= 0.0:
+        if not isinstance(self.motion, Uniform):
+            raise BadInput(f"process {self.name!r} has no stationary law: its drift or noise varies in its own clock; start from the prior instead")
+        F, G = self.motion.F, self.motion.G
+        if np.max(np.linalg.eigvals(F).real) >= 0.0:
             raise BadInput(f"process {self.name!r} has no stationary law: F is not a contraction; start from the prior instead")
         k, eye = self.k, np.eye(self.k)
-        flat = np.linalg.solve(np.kron(self.F, eye) + np.kron(eye, self.F), -(self.G @ self.G.T).ravel())
+        flat = np.linalg.solve(np.kron(F, eye) + np.kron(eye, F), -(G @ G.T).ravel())
         sigma = flat.reshape(k, k)
         return np.asarray(0.5 * (sigma + sigma.T))
 
@@ -271,15 +293,17 @@ class Process:
     @property
     def key(self) -> tuple[Any, ...]:
         """What the process is, without its names: two processes with the same key are the same mathematics."""
-        return (self.F.tobytes(), self.G.tobytes(), self.S0.tobytes(), self.F.shape, self.G.shape, self.clock, self.T)
+        return (*self.motion.key, self.S0.tobytes(), self.clock, self.T)
 
     def __repr__(self) -> str:
-        return f"Process({self.name!r}, blocks={'/'.join(self.blocks)}, F={self.F.tolist()}, T={self.T:g}, {self.clock})"
+        drift = self.F.tolist() if isinstance(self.motion, Uniform) else "varying"
+        return f"Process({self.name!r}, blocks={'/'.join(self.blocks)}, F={drift}, T={self.T:g}, {self.clock})"
 
     def _repr_latex_(self) -> str:
         names = r" \\ ".join(self.blocks)
         state = rf"\begin{{pmatrix}}{names}\end{{pmatrix}}"
-        drift, noise = _latex(self.F), _latex(self.G)
+        fixed = isinstance(self.motion, Uniform)
+        drift, noise = (_latex(self.F), _latex(self.G)) if fixed else ("F(B)", "G(B)")
         return rf"$$d{state} = \beta(t) {drift} {state} dt + \sqrt{{\beta(t)}} {noise} dW, \quad t \in [0, {self.T:g}]$$"
 
     def __eq__(self, other: object) -> bool:

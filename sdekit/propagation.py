@@ -9,14 +9,15 @@ with ``Omega`` skew: a rotation for the ODE, a contraction with noise.  All inte
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernel import Kernel, gauss, solve_lower, triangular
+from .kernel import Kernel, solve_lower, triangular
+from .motion import collocation
 from .process import Process
 
 Array = NDArray[np.float64]
@@ -29,16 +30,6 @@ _TURN = 2.0  # and in the integral of the generator's norm, where the collocatio
 _PASSES = 8  # of refinement
 
 
-@cache
-def _collocation() -> tuple[Array, Array, Array]:
-    """Gauss nodes, weights and the matrix of integrals of the Lagrange basis from 0 to each node, on [0, 1]."""
-    nodes, weights = gauss(_NODES)
-    powers = nodes[:, None] ** np.arange(_NODES)
-    basis = np.linalg.inv(powers)
-    until = nodes[:, None] ** np.arange(1, _NODES + 1) / np.arange(1, _NODES + 1)
-    return nodes, weights, until @ basis
-
-
 class _Panels:
     """Panels that cover intervals, uniform in ``log(r + shift)``, with their Gauss nodes and the kernel there; sorted by interval."""
 
@@ -46,7 +37,7 @@ class _Panels:
         self.process, self.bottom, self.width, self.owner = process, bottom, width, owner
         ends = np.flatnonzero(np.diff(owner, append=-1)) + 1
         self.spans = list(pairwise([0, *ends.tolist()]))
-        nodes, _, _ = _collocation()
+        nodes, _, _ = collocation()
         x = np.exp(bottom[:, None] + width[:, None] * nodes)
         self.r = np.clip(x - process.knee, 0.0, process.T)
         self.dr = x * width[:, None]
@@ -81,18 +72,18 @@ class Propagation:
     lower_s, lower_t : arrays (*modes, n, k, k)
         Lower factors of ``P`` at both ends.
     inner : array (*modes, panels, m, k, q)
-        ``L^-1 G`` at the nodes.
+        ``L^-1 G`` at the nodes, ``G`` the noise in time.
     nodes, ends : arrays (*modes, panels, m, k, k), (*modes, n, k, k)
         ``M(s, r)`` at the nodes ``r`` and ``M(s, t)``.
     measure : array (panels, m)
-        Weights of the quadrature in ``r``, times the clock's rate.
+        Weights of the quadrature in ``r``.
     """
 
     def __init__(self, process: Process, noise: float, s: Array, t: Array, variance: Array) -> None:
         k = process.k
         self.process, self.noise, self.variance = process, noise, variance
         panels = _Panels.cover(process, s, t)
-        _, weights, until = _collocation()
+        _, weights, until = collocation()
         W = self._generator(panels)
         for _ in range(_PASSES):
             turned = np.linalg.norm(W, axis=(-2, -1)) @ weights
@@ -124,12 +115,11 @@ class Propagation:
         """``(Omega + noise^2 K / 2) dr`` at the nodes; keeps ``inner`` and ``measure``."""
         process = self.process
         lower = self._factor(panels.kernel)
-        rate = process.clock.rate(panels.r) * panels.dr
-        self.measure = _collocation()[1] * rate
-        self.inner = solve_lower(lower, np.broadcast_to(process.G, (*lower.shape[:-1], process.G.shape[1])))
+        self.measure = collocation()[1] * panels.dr
+        self.inner = solve_lower(lower, process.noise(panels.r))
         K = self.inner @ np.swapaxes(self.inner, -1, -2)
-        upper = np.triu(solve_lower(lower, process.F @ lower) + 0.5 * K, 1)
-        return np.asarray(rate[..., None, None] * (upper - np.swapaxes(upper, -1, -2) + 0.5 * self.noise**2 * K))
+        upper = np.triu(solve_lower(lower, process.drift(panels.r) @ lower) + 0.5 * K, 1)
+        return np.asarray(panels.dr[..., None, None] * (upper - np.swapaxes(upper, -1, -2) + 0.5 * self.noise**2 * K))
 
     def _factor(self, kernel: Kernel) -> Array:
         if self.variance.ndim == 0 and self.variance == 0.0:

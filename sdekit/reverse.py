@@ -238,7 +238,7 @@ class Leg:
         rotation = np.swapaxes(way.nodes, -1, -2) @ np.stack(turns[1:])[panels.owner][:, None]
         there = np.linalg.inv(process.transition(t[1:][panels.owner, None], panels.r).mean)
         c = 0.5 * (1.0 + noise**2)
-        pull = -c * way.measure[..., None, None] * (there @ process.G @ np.swapaxes(way.inner, -1, -2) @ rotation)
+        pull = -c * way.measure[..., None, None] * (there @ process.noise(panels.r) @ np.swapaxes(way.inner, -1, -2) @ rotation)
         u = -np.log(panels.kernel.sigma_eff)
         root = np.stack(self.roots)
         whole = root[1:] - back @ root[:-1]
