@@ -301,8 +301,12 @@ def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationar
     if normalisable.verdict is Verdict.REFUTED or stationary.verdict is Verdict.REFUTED:
         failed = normalisable if normalisable.verdict is Verdict.REFUTED else stationary
         return Claim(statement, Verdict.REFUTED, f"there is no such law to converge to: {failed.evidence}", failed.witness)
+    if F is None and recipe.varies:
+        return Claim(statement, Verdict.UNDECIDED, "drift or noise vary in the clock, and are not linear")
     if F is None:
         return _hypoelliptic(recipe, statement, normalisable, stationary)
+    if recipe.varies:
+        return Claim(statement, Verdict.UNDECIDED, "drift or noise vary in the clock: Kalman's rank at one time decides nothing")
     n, reach = len(recipe.state), kalman(F, recipe.D)
     if reach.conditions:
         where = f"holds where one of {reach.conditions[:3]} is not 0, which the assumptions do not say"
@@ -368,6 +372,10 @@ def _kernel(recipe: Recipe, F: sp.Matrix | None) -> Claim:
     if F is None:
         return Claim(statement, Verdict.REFUTED, "the drift is not linear or D is not constant: the kernel is not Gaussian")
     kernel = recipe.kernel()
+    if recipe.varies:
+        return Claim(
+            statement, Verdict.UNDECIDED, "drift or noise vary in the clock: no closed form is looked for; numeric kernels are exact to rounding"
+        )
     if kernel is None:
         return Claim(statement, Verdict.UNDECIDED, "the eigenvalues of F have no closed form; numeric kernels are exact to rounding all the same")
     proof = kernel.proof

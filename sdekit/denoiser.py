@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import BadInput, unknown
-from .kernel import solve_lower
+from .errors import BadInput, positive, unknown
+from .kernel import solve_lower, triangular
 from .process import Process
 
 Array = NDArray[np.float64]
 
-__all__ = ["Denoiser", "StateScore", "from_model", "score"]
+__all__ = ["Denoiser", "StateScore", "from_model", "preconditioning", "score"]
 
 
 class Denoiser(Protocol):
@@ -69,6 +69,44 @@ def score(process: Process, denoise: Denoiser, z: ArrayLike, t: float) -> Array:
     gap = z - np.multiply.outer(kernel.psi, np.asarray(denoise(y, float(kernel.sigma_eff))))
     flat = solve_lower(kernel.chol, solve_lower(kernel.chol, gap.reshape(process.k, -1)), transpose=True)
     return -flat.reshape(z.shape)
+
+
+def preconditioning(process: Process, t: float, sigma_data: float) -> tuple[Array, float, Array]:
+    r"""EDM's preconditioning for networks on the whole state: :math:`D(z) = c_{skip}^T z + c_{out} N(C_{in} z)`.
+
+    With :math:`P = S + \sigma_d^2 \psi\psi^T`, the covariance of the state for data of variance :math:`\sigma_d^2`,
+
+    .. math:: c_{skip} = \sigma_d^2 P^{-1} \psi, \qquad c_{out} = \frac{\sigma_{eff} \sigma_d}{\sqrt{\sigma_{eff}^2 + \sigma_d^2}}, \qquad
+              C_{in} = L_P^{-1}, \quad P = L_P L_P^T,
+
+    so that the network's input and target have unit variance.  One block gives EDM's scalars.
+
+    Parameters
+    ----------
+    process : Process
+    t : float
+        In (0, T].
+    sigma_data : float
+
+    Returns
+    -------
+    c_skip, c_out, c_in : arrays (k,), float, (k, k)
+
+    Raises
+    ------
+    BadInput
+        If ``sigma_data`` is not positive, or ``t`` is outside the process.
+
+    References
+    ----------
+    T. Karras, M. Aittala, T. Aila, S. Laine, Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (Table 1), for one block.
+    """
+    spread = positive("sigma_data", sigma_data)
+    kernel = process.kernel(t)
+    lower = triangular(np.concatenate([kernel.chol, spread * kernel.psi[:, None]], axis=-1))
+    c_in = solve_lower(lower, np.eye(process.k))
+    level = float(kernel.sigma_eff)
+    return spread**2 * c_in.T @ (c_in @ kernel.psi), level * spread / float(np.hypot(level, spread)), c_in
 
 
 class from_model:

@@ -53,6 +53,8 @@ class SDE:
         Covariance at the start of what does not start at a point; zero when absent.
     symbols : tuple (state, drift, noise), optional
         The expressions behind the functions.
+    time : Symbol, optional
+        The unit clock in ``symbols``.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class SDE:
     blocks: tuple[str, ...] = ()
     S0: Array | None = None
     symbols: tuple[tuple[sp.Symbol, ...], sp.Matrix, sp.Matrix] | None = None
+    time: sp.Symbol | None = None
 
     def __post_init__(self) -> None:
         whole("k", self.k)
@@ -122,7 +125,8 @@ class SDE:
             state, f, G = self.symbols
             columns = [G[:, j].jacobian(state) * G[:, j] for j in range(G.shape[1])]
             f = sp.ImmutableMatrix(f + sign * sum(columns, sp.zeros(self.k, 1)) / 2)  # not simplified: that may bring in case distinctions
-            return replace(self, interpretation=name, drift=_field(state, f, (self.k,)), jacobian=_slopes(state, f, (self.k,)), symbols=(state, f, G))
+            made = _Maker(state, self.time, self.clock)
+            return replace(self, interpretation=name, drift=made.field(f, (self.k,)), jacobian=made.slopes(f, (self.k,)), symbols=(state, f, G))
         slope = self.noise_jacobian
         if slope is None:
             raise BadInput("this SDE has no noise_jacobian, which the Ito-Stratonovich conversion needs; give it, or declare a Recipe")
@@ -142,31 +146,38 @@ def _constant(matrix: Array) -> Field:
     return values
 
 
-def _field(state: Sequence[sp.Symbol], entries: Any, shape: tuple[int, ...]) -> Field:
-    """Expressions (row by row) as a function of (z, t) with values of shape (*shape, n, *event)."""
-    run = numeric(state, list(entries))
-    if not any(entry.free_symbols for entry in entries):
-        return _constant(np.array(run(*(0.0 for _ in state)), float).reshape(shape))
+@dataclass(frozen=True)
+class _Maker:
+    """Expressions as fields."""
 
-    def values(z: Array, t: float) -> Array:  # noqa: ARG001 - recipes do not depend on t
-        out = np.empty((int(np.prod(shape)), *z.shape[1:]))
-        for row, value in zip(out, run(*z), strict=True):
-            row[...] = value
-        return out.reshape(*shape, *z.shape[1:])
+    state: tuple[sp.Symbol, ...]
+    time: sp.Symbol | None
+    clock: Clock
 
-    return values
+    def field(self, entries: Any, shape: tuple[int, ...]) -> Field:
+        """Expressions (row by row) as a function of (z, t) with values of shape (*shape, n, *event)."""
+        run = numeric([*self.state, *([] if self.time is None else [self.time])], list(entries))
+        if not any(entry.free_symbols for entry in entries):
+            return _constant(np.array([float(entry) for entry in entries]).reshape(shape))
 
+        def values(z: Array, t: float) -> Array:
+            out = np.empty((int(np.prod(shape)), *z.shape[1:]))
+            for row, value in zip(out, run(*z, *([] if self.time is None else [float(self.clock.integral(t))])), strict=True):
+                row[...] = value
+            return out.reshape(*shape, *z.shape[1:])
 
-def _slopes(state: Sequence[sp.Symbol], entries: sp.Matrix, shape: tuple[int, ...]) -> Field:
-    """The derivatives as a field; made when first asked for, because those of a kink have no values and most methods need none."""
-    made: list[Field] = []
+        return values
 
-    def values(z: Array, t: float) -> Array:
-        if not made:
-            made.append(_field(state, [sp.diff(entry, block) for entry in entries for block in state], (*shape, len(state))))
-        return made[0](z, t)
+    def slopes(self, entries: sp.Matrix, shape: tuple[int, ...]) -> Field:
+        """The derivatives as a field; made when first asked for, because those of a kink have no values and most methods need none."""
+        made: list[Field] = []
 
-    return values
+        def values(z: Array, t: float) -> Array:
+            if not made:
+                made.append(self.field([sp.diff(entry, block) for entry in entries for block in self.state], (*shape, len(self.state))))
+            return made[0](z, t)
+
+        return values
 
 
 def _smooth(G: sp.Matrix, twice: sp.Matrix) -> sp.Matrix:
@@ -196,9 +207,10 @@ def _of_recipe(recipe: Recipe, given: tuple[tuple[str, Any], ...]) -> SDE:
     values = {s.name: v for s, v in _resolve(recipe, dict(given)).items()}
     clock = recipe.clock.resolve(lambda v: v.subs({s: values[s.name] for s in v.free_symbols}) if isinstance(v, sp.Expr) else v)  # type: ignore[attr-defined]
     start = np.diag([float(dict(exact.initial).get(z, 0)) for z in state])
+    made = _Maker(state, recipe.time, clock)
     return SDE(
-        k, _field(state, f, (k,)), _field(state, G, (k, q)), noise_class, _slopes(state, G, (k, q)), _slopes(state, f, (k,)),
-        "ito", clock, tuple(z.name for z in state), start, (state, f, G),
+        k, made.field(f, (k,)), made.field(G, (k, q)), noise_class, made.slopes(G, (k, q)), made.slopes(f, (k,)),
+        "ito", clock, tuple(z.name for z in state), start, (state, f, G), recipe.time,
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from .certificate import certify
 from .clocks import Clock, constant
 from .errors import BadInput, Refuted, finite, unknown
 from .kernel import triangular
+from .numeric import numeric
 from .process import Process
 from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
 from .zero import Verdict
@@ -62,6 +63,8 @@ class Recipe:
     parameters : mapping from Symbol or name to a value or expression, optional
         Defaults for :meth:`process`.
     name, paper : str, optional
+    time : Symbol, optional
+        The unit clock in ``D``, ``Q`` and a claimed drift, if they vary; never in ``H``, whose law is to stay.
 
     Raises
     ------
@@ -79,6 +82,7 @@ class Recipe:
     parameters: tuple[tuple[str, Any], ...]
     name: str
     paper: str
+    time: sp.Symbol | None
 
     def __init__(
         self,
@@ -93,6 +97,7 @@ class Recipe:
         name: str = "recipe",
         paper: str = "",
         drift: Any = None,
+        time: sp.Symbol | None = None,
     ) -> None:
         blocks = tuple(state) if isinstance(state, list | tuple) else (state,)
         if not blocks or any(not isinstance(z, sp.Symbol) for z in blocks) or len(set(blocks)) != len(blocks):
@@ -108,8 +113,10 @@ class Recipe:
         values = {
             "state": blocks, "H": _expression("H", H), "D": _matrix("D", D, n), "Q": None if Q is None else _matrix("Q", Q, n),
             "clock": constant(1.0) if clock is None else clock, "claimed": claimed, "initial": start,
-            "parameters": defaults, "name": name, "paper": paper,
+            "parameters": defaults, "name": name, "paper": paper, "time": time,
         }  # fmt: skip
+        if time is not None and (not isinstance(time, sp.Symbol) or time in blocks or time in values["H"].free_symbols):
+            raise BadInput(f"time = {time!r} must be a symbol that is no block and not in H: a recipe's law does not move")
         for key, value in values.items():
             object.__setattr__(self, key, value)
 
@@ -139,12 +146,17 @@ class Recipe:
         return not self.H.free_symbols & set(self.state)
 
     @property
+    def varies(self) -> bool:
+        """Whether drift or diffusion depend on the unit clock."""
+        return self.time is not None and any(self.time in entry.free_symbols for entry in (*self.drift, *self.D))
+
+    @property
     def symbols(self) -> tuple[sp.Symbol, ...]:
         """The parameters: symbols that are not blocks of the state, by name."""
         clock = [value for value in vars(self.clock).values() if isinstance(value, sp.Expr)]
         drift = [*([] if self.Q is None else self.Q), *([] if self.claimed is None else self.claimed)]
         parts = [self.H, *self.D, *drift, *(value for _, value in self.initial), *clock]
-        found = set().union(*(part.free_symbols for part in parts)) - set(self.state)
+        found = set().union(*(part.free_symbols for part in parts)) - {*self.state, self.time}
         return tuple(sorted(found, key=lambda s: s.name))
 
     def kernel(self, **values: Any) -> SymbolicKernel | None:
@@ -158,7 +170,7 @@ class Recipe:
     @cached_property
     def _kernel(self) -> SymbolicKernel | None:
         F = linear_part(self.state, self.drift)
-        if F is None or any(entry.free_symbols & set(self.state) for entry in self.D):
+        if F is None or self.varies or any(entry.free_symbols & set(self.state) for entry in self.D):
             return None
         start = sp.diag(*(dict(self.initial).get(z, 0) for z in self.state))
         hessian = sp.hessian(self.H, self.state)
@@ -203,7 +215,7 @@ class Recipe:
         return self._with(initial=tuple((_block(self.state, key), _expression(f"initial[{key}]", value)) for key, value in initial.items()))
 
     def __hash__(self) -> int:
-        return hash((self.state, self.H, self.D, self.Q, self.claimed, self.clock, self.initial, self.parameters))
+        return hash((self.state, self.H, self.D, self.Q, self.claimed, self.clock, self.initial, self.parameters, self.time))
 
     def _repr_latex_(self) -> str:
         rows = [f"H &= {sp.latex(self.H)}", f"D &= {sp.latex(self.D)}"]
@@ -258,6 +270,20 @@ def resolved(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     return recipe.subs({symbol: value for symbol, value in found.items() if symbol in recipe.symbols})
 
 
+def _root(twice: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    eigenvalues, vectors = np.linalg.eigh(twice)
+    return triangular(vectors * np.sqrt(np.maximum(eigenvalues, 0.0)))
+
+
+def _numbers(exact: Recipe, F: sp.Matrix) -> tuple[Any, Any]:
+    """Drift and noise in the unit clock: matrices, or functions of it where they vary."""
+    if not exact.varies:
+        return _float_matrix(F), _root(_float_matrix(2 * exact.D))
+    k = len(exact.state)
+    drift, twice = (numeric((exact.time,), list(matrix)) for matrix in (F, 2 * exact.D))
+    return lambda B: np.array(drift(B), float).reshape(k, k), lambda B: _root(np.array(twice(B), float).reshape(k, k))
+
+
 @lru_cache(maxsize=256)
 def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None) -> Process:
     values = _resolve(recipe, dict(given))
@@ -270,11 +296,9 @@ def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None
         if getattr(certificate, name).verdict not in (Verdict.PROVED, Verdict.ASSUMED):
             certificate.require(name)
     certificate.require("linear")
-    F = linear_part(exact.state, exact.drift)
-    eigenvalues, vectors = np.linalg.eigh(_float_matrix(2 * exact.D))
-    G = triangular(vectors * np.sqrt(np.maximum(eigenvalues, 0.0)))
+    F, G = _numbers(exact, linear_part(exact.state, exact.drift))
     start = np.diag([float(dict(exact.initial).get(z, 0)) for z in exact.state])
     by_name = {s.name: v for s, v in values.items()}
     clock = recipe.clock.resolve(lambda value: value.subs({s: by_name[s.name] for s in value.free_symbols}) if isinstance(value, sp.Expr) else value)  # type: ignore[attr-defined]
     blocks = tuple(z.name for z in exact.state)
-    return Process(_float_matrix(F), G, start, T, clock=clock, blocks=blocks, name=recipe.name, recipe=recipe)
+    return Process(F, G, start, T, clock=clock, blocks=blocks, name=recipe.name, recipe=recipe)

@@ -96,8 +96,7 @@ class Reversal:
         .. math:: R = -\sum_i \partial_i (g_i p) + \sum_{ij} \partial_{ij} (D'_{ij} p)
                   - \sum_i \partial_i (f_i p) + \sum_{ij} \partial_{ij} (D_{ij} p), \qquad s_i = \partial_i p / p.
         """
-        t = self.time if self.time is not None else sp.Symbol("t", real=True)
-        p = sp.Function("p", positive=True)(*self.state, t)
+        p = sp.Function("p", positive=True)(*self.state, *(self._times or [sp.Symbol("t", real=True)]))
         score = {symbol: sp.diff(p, z) / p for symbol, z in zip(self.scores, self.state, strict=True)}
         drift, both = self.drift.xreplace(score) + self.f, self.D1 + self.D
         total = sp.Integer(0)
@@ -137,11 +136,12 @@ class Reversal:
         made = self.clock if resolve is None else resolve(lambda value: found.get(value, value))
         drift = numeric((*self.state, *self.scores, *self._times), parts[:k])
         diffusion = numeric((*self.state, *self._times), parts[k : k + k * k])
-        return Dynamics(k, made, drift, diffusion, self.time is not None)
+        return Dynamics(k, made, drift, diffusion, (self.time is not None, len(self._times) > (self.time is not None)))
 
     @property
     def _times(self) -> tuple[sp.Symbol, ...]:
-        return () if self.time is None else (self.time,)
+        moving = self.forward.time if isinstance(self.forward, Recipe) else None
+        return tuple(symbol for symbol in (self.time, moving) if symbol is not None)
 
     def _repr_latex_(self) -> str:
         drift, noise = sp.latex(self.drift), sp.latex(self.noise)
@@ -161,7 +161,7 @@ class Dynamics:
     clock: Clock
     _drift: Callable[..., list[Any]]
     _diffusion: Callable[..., list[Any]]
-    _timed: bool
+    _timed: tuple[bool, bool]
 
     def drift(self, z: ArrayLike, t: float, score: Score) -> Array:
         r""":math:`\beta(t)\,g(z, t)`, of the shape of ``z``.
@@ -212,7 +212,8 @@ class Dynamics:
         return z, float(self.clock.rate(t))
 
     def _times(self, t: float) -> tuple[float, ...]:
-        return (float(t),) if self._timed else ()
+        found = (float(t), float(self.clock.integral(t)))
+        return tuple(value for value, wanted in zip(found, self._timed, strict=True) if wanted)
 
 
 def reverse(
@@ -261,8 +262,8 @@ def reverse(
         state, f, D, clock = forward.state, forward.drift, forward.D, forward.clock
     else:
         raise BadInput(f"reverse takes a Recipe or a Process, not {type(forward).__name__}")
-    if time is not None and (not isinstance(time, sp.Symbol) or time in state):
-        raise BadInput(f"time = {time!r} must be a symbol that is not a block of the state")
+    if time is not None and (not isinstance(time, sp.Symbol) or time in state or time == getattr(forward, "time", None)):
+        raise BadInput(f"time = {time!r} must be a symbol that is not a block of the state, nor the recipe's own clock")
     if noise is not None:
         level = noise if isinstance(noise, sp.Expr) else sp.Rational(repr(finite("noise", noise)))
         D1 = level**2 * D

@@ -1,0 +1,82 @@
+"""Recipes whose D and Q vary in the clock: the law stays, the kernel is that of the moment equations, and the other rooms follow."""
+
+import numpy as np
+import pytest
+import sympy as sp
+from scipy.integrate import solve_ivp
+
+import sdekit as sk
+from sdekit import clocks
+from sdekit.certificate import Verdict, certify
+
+x, m = sp.symbols("x m", real=True)
+B = sp.Symbol("B", nonnegative=True)
+J = sp.Matrix([[0, -1], [1, 0]])
+H = x**2 / 2 + 2 * m**2
+
+
+def moving():
+    """D(B) and Q(B) that do not commute at different times."""
+    D = sp.diag((1 + B) / 50, sp.Rational(1, 2) + sp.sin(B) ** 2)
+    return sk.Recipe((x, m), H, D, (1 + B**2 / 10) * J, clocks.linear(2.0, 6.0), initial={m: sp.Rational(1, 25)}, time=B, name="moving")
+
+
+def test_the_law_stays_and_the_rest_is_said():
+    found = {name: claim.verdict for name, claim in certify(moving()).claims()}
+    assert found == dict.fromkeys(found, Verdict.PROVED) | {"ergodic": Verdict.UNDECIDED, "kernel": Verdict.UNDECIDED}
+    assert moving().symbols == ()
+
+
+def test_one_wrong_term_is_refuted_at_a_time():
+    good = moving()
+    wrong = [good.drift[0] + B * m, good.drift[1]]
+    claim = certify(sk.Recipe.from_drift((x, m), wrong, good.D, H, time=B)).stationary
+    assert claim.verdict is Verdict.REFUTED
+    assert claim.witness[B] != 0
+
+
+def test_process_is_the_moment_equations():
+    recipe = moving()
+    process = recipe.process()
+    drift = sp.lambdify(B, recipe.drift.jacobian([x, m]))
+    twice = sp.lambdify(B, 2 * recipe.D)
+
+    def slope(s, y):
+        E, S, f = y[:4].reshape(2, 2), y[4:].reshape(2, 2), drift(s)
+        return np.concatenate([(f @ E).ravel(), (f @ S + S @ f.T + twice(s)).ravel()])
+
+    start = np.concatenate([np.eye(2).ravel(), np.diag([0.0, 0.04]).ravel()])
+    for t in (1e-3, 0.4, 1.0):
+        end = float(process.clock.integral(t))
+        found = solve_ivp(slope, (0.0, end), start, rtol=1e-13, atol=1e-16, method="DOP853").y[:, -1]
+        made = process.kernel(t)
+        scale = np.sqrt(np.outer(np.diag(made.cov), np.diag(made.cov)))
+        assert np.max(np.abs(made.psi - found[[0, 2]])) < 1e-12
+        assert np.max(np.abs(made.cov - found[4:].reshape(2, 2)) / scale) < 2e-12
+
+
+def test_simulation_and_reversal_follow():
+    """The exact one-step mean of Euler-Maruyama at B(t), and the reverse drift, at one time."""
+    recipe = moving()
+    t, h = 0.5, 1e-3
+    at = float(recipe.clock.resolve().integral(t))
+    F = np.array(recipe.drift.jacobian([x, m]).subs(B, at).tolist(), float)
+    z = np.array([[0.3], [-0.7]])
+    from sdekit.simulation import step
+
+    new = step(recipe, z, t, t + h, np.zeros((2, 1)))
+    length = float(recipe.clock.resolve().integral(t + h)) - at
+    np.testing.assert_allclose(new, z + length * F @ z, rtol=1e-13)
+    way = sk.reversal.reverse(recipe, noise=1)
+    assert way.proof.verdict is Verdict.PROVED
+    score = np.array([[0.2], [0.5]])
+    D = np.array(recipe.D.subs(B, at).tolist(), float)
+    rate = float(recipe.clock.resolve().rate(t))
+    np.testing.assert_allclose(way.dynamics().drift(z, t, lambda z, t: score), rate * (-F @ z + 2.0 * D @ score), rtol=1e-13)
+
+
+def test_bad_input():
+    with pytest.raises(sk.BadInput, match="does not move"):
+        sk.Recipe((x,), x**2 * (1 + B), [[1]], [[0]], time=B)
+    with pytest.raises(sk.BadInput, match="no block"):
+        sk.Recipe((x,), x**2, [[1]], [[0]], time=x)
