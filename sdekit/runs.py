@@ -15,6 +15,7 @@ from .errors import BadInput, MissingExtra, whole
 from .files import folder, read_bytes, read_json, sha256, write_bytes, write_json
 from .plans import Plan
 from .process import Process
+from .record import to_record
 from .sampling import prepare, sample
 from .solve import Event
 
@@ -65,9 +66,9 @@ def sample_to(
     nfe = prepare(process, None, None, plan).nfe
     path = folder(out)
     identity = {
-        "process": {"name": process.name, "F": process.F.tolist(), "G": process.G.tolist(), "S0": process.S0.tolist(), "T": process.T,
-                    "clock": {"kind": type(process.clock).__name__, **vars(process.clock)}, "blocks": list(process.blocks)},
-        "method": plan.method.name, "grid": repr(plan.grid), "nfe": nfe, "seed": seed, "shard": shard, **(settings or {}),
+        "process": {key: value for key, value in to_record(process).items() if key != "recipe"}, "method": _identity(plan.method),
+        "grid": _identity(plan.grid), "transforms": [_identity(transform) for transform in plan.transforms],
+        "nfe": nfe, "seed": seed, "shard": shard, **(settings or {}),
     }  # fmt: skip
     numpy = importlib.metadata.version("numpy")
     manifest: dict[str, Any] = {"format": FORMAT, "version": __version__, "numpy": numpy, "run": identity, "shards": {}}
@@ -108,6 +109,14 @@ def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
             raise BadInput(f"{str(path / name)!r} was changed since it was written: its sha256 is not the manifest's; remove it and sample again")
         parts.append(_safetensors().load(data)["x"])
     return np.concatenate(parts)
+
+
+def _identity(part: Any) -> Any:
+    """A part of a plan as data; what is the user's own code is known by its text only."""
+    try:
+        return to_record(part)
+    except BadInput:
+        return getattr(part, "name", None) or repr(part)
 
 
 def _done(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import sympy as sp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .clocks import Cosine, Exponential, Linear
+from .clocks import Cosine, Exponential, Expression, Linear, expression
 from .errors import BadInput, unknown
-from .expression import FUNCTIONS, NAME, parse
+from .expression import FUNCTIONS, NAME, decimal, parse, shown, write
+from .files import write_bytes
 from .recipe import Recipe
 
-__all__ = ["load", "loads"]
+__all__ = ["dumps", "load", "loads", "save"]
 
 _LARGEST = 100_000  # bytes of a spec file
+_BLOCKS, _PARAMETERS = 8, 64
+_TIME = sp.Symbol("t", nonnegative=True)
 Formula = str | int | Decimal | float
+Row = Annotated[list[Formula], Field(max_length=_BLOCKS)]
+Matrix = Annotated[list[Row], Field(max_length=_BLOCKS)]
 
 
 class _Table(BaseModel):
@@ -26,15 +34,15 @@ class _Table(BaseModel):
 
 
 class _Parameter(_Table):
-    value: Formula
+    value: Formula | None = None
     assume: Literal["positive", "nonnegative", "real"] = "positive"
 
 
 class _Parts(_Table):
     H: Formula
-    D: list[list[Formula]]
-    Q: list[list[Formula]] | None = None
-    drift: list[Formula] | None = None
+    D: Matrix
+    Q: Matrix | None = None
+    drift: Row | None = None
 
 
 class _ConstantClock(_Table):
@@ -63,14 +71,27 @@ class _CosineClock(_Table):
     T: Formula = Decimal("0.9999")
 
 
-_AnyClock = Annotated[_ConstantClock | _LinearClock | _ExponentialClock | _CosineClock, Field(discriminator="kind")]
+class _ExpressionClock(_Table):
+    kind: Literal["expression"]
+    rate: Formula
+    T: Formula = 1
+
+
+_KINDS: dict[str, type[_Table]] = {
+    "constant": _ConstantClock, "linear": _LinearClock, "exponential": _ExponentialClock, "cosine": _CosineClock, "expression": _ExpressionClock,
+}  # fmt: skip
+_AnyClock = Annotated[
+    _ConstantClock | _LinearClock | _ExponentialClock | _CosineClock | _ExpressionClock,
+    Field(discriminator="kind"),
+]
+_RECORDS: dict[type, str] = {Linear: "linear", Exponential: "exponential", Cosine: "cosine"}
 
 
 class _Spec(_Table):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     paper: Annotated[str, Field(max_length=200)] = ""
-    state: Annotated[list[str], Field(min_length=1, max_length=8)]
-    parameters: dict[str, _Parameter | Formula] = {}
+    state: Annotated[list[str], Field(min_length=1, max_length=_BLOCKS)]
+    parameters: Annotated[dict[str, _Parameter | Formula], Field(max_length=_PARAMETERS)] = {}
     recipe: _Parts
     clock: _AnyClock = _ConstantClock(kind="constant")
     initial: dict[str, Formula] = {}
@@ -106,82 +127,251 @@ def load(path: str | Path) -> Recipe:
 
 def loads(text: str, where: str = "spec") -> Recipe:
     """The recipe in TOML text; see :func:`load`."""
+    if len(text) > _LARGEST:
+        raise BadInput(f"{where} has {len(text)} characters; a spec may have at most {_LARGEST}")
     try:
         data = tomllib.loads(text, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadInput(f"{where} is not TOML: {error}") from None
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        said = "a number is too large" if isinstance(error, InvalidOperation) else _cut(" ".join(str(error).split()))
+        raise BadInput(f"{where} is not TOML: {said}") from None
+    at = _Places(text, where)
     try:
         spec = _Spec.model_validate(data)
     except ValidationError as error:
-        raise BadInput(f"{where}: {_first(error, data)}") from None
-    return _build(spec, where)
+        raise _first(error, data, at) from None
+    except RecursionError:
+        raise BadInput(f"{where}: tables or lists are nested too deeply") from None
+    return _build(spec, at)
 
 
-def _first(error: ValidationError, data: dict[str, Any]) -> str:
+def save(recipe: Recipe, path: str | Path) -> None:
+    """Write :func:`dumps` of a recipe to a file, whole or not at all.
+
+    Raises
+    ------
+    BadInput
+        If the recipe cannot be held, or the file not be written.
+    """
+    write_bytes(Path(path), dumps(recipe).encode())
+
+
+class _Places:
+    """Where keys stand in the text: ``at("recipe.D[0][1]")`` is the file and, if the key is found, its line."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self.text, self.where, self.lines = text, where, _lines(text)
+
+    def __call__(self, key: str = "", value: Any = None) -> str:
+        path = tuple(re.sub(r"\[.*", "", key).split(".")) if key else ()
+        line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), 0)
+        if line and isinstance(value, str) and "[" in key:  # an entry of a matrix that is written over several lines
+            after = [n for n in self.lines.values() if n > line]
+            body = self.text.split("\n")[line - 1 : min(after, default=line + 200) - 1]
+            found = [i for i, row in enumerate(body) if f'"{value}"' in row or f"'{value}'" in row]
+            line += found[0] if len(found) == 1 else 0
+        return f"{self.where}, line {line}" if line else self.where
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """Lines of tables and keys that are written plainly; keys in quotes are left out, and so is everything if a string spans lines."""
+    found: dict[tuple[str, ...], int] = {}
+    if '"""' in text or "'''" in text:
+        return found
+    table: tuple[str, ...] = ()
+    depth = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        bare = re.sub(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'', "_", line).split("#")[0].strip()
+        header, key = re.fullmatch(r"\[([\w.\- ]+)\]", bare), re.match(r"([A-Za-z0-9_.\- ]+?)\s*=", line.strip())
+        if depth == 0 and header:
+            table = tuple(part.strip() for part in header.group(1).split("."))
+            found.setdefault(table, number)
+        elif depth == 0 and key:
+            found.setdefault((*table, *(part.strip() for part in key.group(1).split("."))), number)
+        if not (depth == 0 and header):
+            depth = max(0, depth + sum(bare.count(c) for c in "[{") - sum(bare.count(c) for c in "]}"))
+    return found
+
+
+def _first(error: ValidationError, data: dict[str, Any], at: _Places) -> BadInput:
     """One line for the first thing that is wrong."""
-    found = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains a missing one
+    found = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains a missing one
     path = [str(part) for part in found["loc"] if not str(part).startswith(("function", "str", "int", "is-instance", "float", "_"))]
-    key = ".".join(path) or "file"
+    if path[:1] == ["clock"] and len(path) > 1 and path[1] in _KINDS:
+        del path[1]
+    key = _cut(".".join(" ".join(part.split()) for part in path)) or "file"
     kind = found["type"]
     if kind == "extra_forbidden":
-        known: dict[str, type[BaseModel]] = {"recipe": _Parts, "parameters": _Parameter}
-        table = _Spec if len(path) == 1 else known.get(path[0])
-        return str(unknown("key", key, table.model_fields)) if table is not None else f"unknown key {key!r}"
+        known: dict[str, type[BaseModel]] = {"recipe": _Parts, "parameters": _Parameter, "clock": _KINDS.get(str(found["loc"][-2:][0]), _Table)}
+        table = known.get(path[0], _Spec) if len(path) > 1 else _Spec
+        names = [".".join((*path[:-1], name)) for name in table.model_fields]
+        return BadInput(f"{at(key)}: {unknown('key', key, names)}")
     if kind == "missing":
-        return f"key {key!r} is missing"
+        return BadInput(f"{at('.'.join(path[:-1]))}: key {key!r} is missing")
     if kind.startswith("union_tag"):
-        return f"clock.kind = {data.get('clock', {}).get('kind')!r} must be one of constant, linear, exponential, cosine"
-    value = repr(found.get("input"))
-    return f"{key} = {value if len(value) <= 60 else value[:57] + '...'}: {found['msg'][0].lower()}{found['msg'][1:]}"
+        given = data["clock"].get("kind") if isinstance(data.get("clock"), dict) else None
+        return BadInput(f"{at('clock.kind')}: clock.kind = {shown(given)} must be one of {', '.join(_KINDS)}")
+    plain = "must be a number, a formula in quotes, or {value = ..., assume = ...}"
+    said = plain if "_Parameter" in found["msg"] else " ".join(found["msg"].split())
+    return BadInput(f"{at(key)}: {key} = {shown(found.get('input'))}: {said[0].lower()}{said[1:]}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _symbol(name: str, where: str, assume: str) -> sp.Symbol:
     if not NAME.fullmatch(name) or name in FUNCTIONS or name in {"pi", "t", "B"}:
-        raise BadInput(f"{where}: {name!r} cannot be a symbol; use a letter, then letters, digits and _ (at most 32), and no function's name")
+        raise BadInput(f"{where}: {shown(name)} cannot be a symbol; use a letter, then letters, digits and _ (at most 32), and no function's name")
     return sp.Symbol(name, **{assume: True})
 
 
-def _build(spec: _Spec, where: str) -> Recipe:
-    state = [_symbol(name, where, "real") for name in spec.state]
+def _build(spec: _Spec, at: _Places) -> Recipe:
+    state = [_symbol(name, at("state"), "real") for name in spec.state]
     wrapped = {name: p if isinstance(p, _Parameter) else _Parameter(value=p) for name, p in spec.parameters.items()}
-    parameters = {name: _symbol(name, where, p.assume) for name, p in wrapped.items()}
+    parameters = {name: _symbol(name, at(f"parameters.{name}"), p.assume) for name, p in wrapped.items()}
     if len(set(spec.state)) != len(spec.state) or set(spec.state) & set(parameters):
-        raise BadInput(f"{where}: names of blocks and parameters must all differ")
+        raise BadInput(f"{at('state')}: names of blocks and parameters must all differ")
     names = {**parameters, **{z.name: z for z in state}}
+    n = len(state)
 
     def read(value: Formula, key: str, known: dict[str, sp.Symbol] = parameters) -> sp.Expr:
-        return parse(value, known, f"{where}: {key}")
+        return parse(value, known, f"{at(key, value)}: {key}")
 
     def matrix(rows: list[list[Formula]], key: str) -> list[list[sp.Expr]]:
+        if len(rows) != n or any(len(row) != n for row in rows):
+            raise BadInput(f"{at(key)}: {key} must be a {n} x {n} matrix, one row and column for each block of the state")
         return [[read(entry, f"{key}[{i}][{j}]", names) for j, entry in enumerate(row)] for i, row in enumerate(rows)]
 
     parts = spec.recipe
     if (parts.Q is None) == (parts.drift is None):
-        raise BadInput(f"{where}: [recipe] must have either Q or drift")
+        raise BadInput(f"{at('recipe')}: [recipe] must have either Q or drift")
+    for name in spec.initial:
+        if name not in spec.state:
+            raise BadInput(f"{at(f'initial.{name}')}: {unknown('block', name, spec.state)}")
     more: dict[str, Any] = {
         "initial": {name: read(value, f"initial.{name}") for name, value in spec.initial.items()},
-        "parameters": {name: read(p.value, f"parameters.{name}") for name, p in wrapped.items()},
+        "parameters": {name: read(p.value, f"parameters.{name}") for name, p in wrapped.items() if p.value is not None},
         "name": spec.name,
         "paper": spec.paper,
     }
-    H, D, clock = read(parts.H, "recipe.H", names), matrix(parts.D, "recipe.D"), _clock(spec.clock, read)
+    H, D, clock = read(parts.H, "recipe.H", names), matrix(parts.D, "recipe.D"), _clock(spec.clock, read, parameters, at)
     try:
         if parts.drift is not None:
             drift = [read(entry, f"recipe.drift[{i}]", names) for i, entry in enumerate(parts.drift)]
+            if len(drift) != n:
+                raise BadInput(f"{at('recipe.drift')}: recipe.drift has {len(drift)} entries; the state has {n}")
             return Recipe.from_drift(state, drift, D, H, clock, **more)
         return Recipe(state, H, D, matrix(parts.Q or [], "recipe.Q"), clock, **more)
     except BadInput as error:
-        raise BadInput(f"{where}: {error}") from None
+        said = str(error)
+        raise error if said.startswith(at.where) else BadInput(f"{at('recipe')}: {said}") from None
 
 
-def _clock(spec: Any, read: Any) -> Any:
-    values = {name: read(getattr(spec, name), f"clock.{name}") for name in type(spec).model_fields if name != "kind"}
-    match spec.kind:
-        case "constant":
-            return Linear(values["beta"], values["beta"], values["T"])
-        case "linear":
-            return Linear(**values)
-        case "exponential":
-            return Exponential(**values)
-        case _:
-            return Cosine(**values)
+def _clock(spec: Any, read: Callable[..., sp.Expr], parameters: dict[str, sp.Symbol], at: _Places) -> Any:
+    def number(name: str) -> Any:
+        """A number is a float, as in :mod:`sdekit.clocks`; a formula stays exact until parameters have values."""
+        raw = getattr(spec, name)
+        made = read(raw, f"clock.{name}")
+        return made if isinstance(raw, str) else float(made)
+
+    if spec.kind == "expression":
+        rate, T = read(spec.rate, "clock.rate", {**parameters, "t": _TIME}), number("T")
+        try:
+            return expression(rate, _TIME, T)
+        except BadInput as error:
+            raise BadInput(f"{at('clock.rate')}: {error}") from None
+    values = {name: number(name) for name in type(spec).model_fields if name != "kind"}
+    if spec.kind == "constant":
+        return Linear(values["beta"], values["beta"], values["T"])
+    return {"linear": Linear, "exponential": Exponential, "cosine": Cosine}[spec.kind](**values)
+
+
+def dumps(recipe: Recipe) -> str:
+    """The recipe as TOML text: ``loads(dumps(recipe)) == recipe``.
+
+    Raises
+    ------
+    BadInput
+        For what the format cannot hold: unspecified functions such as ``U(x)``, other functions, names or assumptions than it knows, the user's
+        own clocks, and formulas beyond the limits of a spec.
+    """
+    if not isinstance(recipe, Recipe):
+        raise BadInput(f"{shown(recipe)} must be a Recipe")
+    where = f"recipe {shown(recipe.name)} cannot be written as a spec"
+    inner = [value for _, value in recipe.parameters]
+    assumed = _assumed({s for s in set(recipe.symbols).union(*(v.free_symbols for v in inner)) if s not in recipe.state}, where)
+    if any(z != sp.Symbol(z.name, real=True) for z in recipe.state):
+        raise BadInput(f"{where}: the blocks {', '.join(str(z) for z in recipe.state)} must be symbols with the assumption real=True")
+    parameters = {s.name: s for s in assumed}
+    names = {**parameters, **{z.name: z for z in recipe.state}}
+
+    def put(value: sp.Expr, key: str, known: dict[str, sp.Symbol] = names) -> str:
+        return f'"{write(value, known, f"{where}: {key}")}"'
+
+    def matrix(value: sp.Matrix, key: str) -> str:
+        rows = ([put(e, f"{key}[{i}][{j}]") for j, e in enumerate(row)] for i, row in enumerate(value.tolist()))
+        return "[" + ", ".join(f"[{', '.join(row)}]" for row in rows) + "]"
+
+    out = [f"name = {_text(recipe.name, where)}"]
+    out += [f"paper = {_text(recipe.paper, where)}"] if recipe.paper else []
+    out += ["state = [" + ", ".join(f'"{z.name}"' for z in recipe.state) + "]", "", "[parameters]"]
+    given = dict(recipe.parameters)
+    for name in [*given, *(s for s in sorted(parameters) if s not in given)]:
+        if not NAME.fullmatch(name):
+            raise BadInput(f"{where}: a parameter may not be called {shown(name)}")
+        number = decimal(given[name]) if name in given and given[name].is_Rational else None
+        entry = [] if name not in given else [f"value = {number or put(given[name], f'parameters.{name}', parameters)}"]
+        assume = assumed.get(parameters.get(name), "positive")
+        entry += [f'assume = "{assume}"'] if assume != "positive" or not entry else []
+        out.append(f"{name} = {entry[0][8:] if len(entry) == 1 and name in given else '{' + ', '.join(entry) + '}'}")
+    out += ["", "[recipe]", f"H = {put(recipe.H, 'H')}", f"D = {matrix(recipe.D, 'D')}"]
+    if recipe.Q is not None:
+        out.append(f"Q = {matrix(recipe.Q, 'Q')}")
+    if recipe.claimed is not None:
+        out.append(f"drift = [{', '.join(put(e, f'drift[{i}]') for i, e in enumerate(recipe.claimed))}]")
+    out += ["", "[clock]", *_clock_lines(recipe.clock, put, parameters, where)]
+    out += ["", "[initial]", *(f"{z.name} = {put(value, f'initial.{z.name}', parameters)}" for z, value in recipe.initial)] if recipe.initial else []
+    text = "\n".join(out) + "\n"
+    loads(text, where)
+    return text
+
+
+def _assumed(symbols: set[sp.Symbol], where: str) -> dict[sp.Symbol, str]:
+    """What the format says of each parameter."""
+    found: dict[sp.Symbol, str] = {}
+    for symbol in sorted(symbols, key=str):
+        same = [word for word in ("positive", "nonnegative", "real") if symbol == sp.Symbol(symbol.name, **{word: True})]
+        if not same or symbol.name in {s.name for s in found}:
+            raise BadInput(f"{where}: parameter {symbol} must be one symbol that is positive=True, nonnegative=True or real=True, and nothing else")
+        found[symbol] = same[0]
+    return found
+
+
+def _text(value: str, where: str) -> str:
+    """A TOML string."""
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise BadInput(f"{where}: {shown(value)} is not text")
+    return '"' + "".join(c if c >= " " and c not in '"\\\x7f' else f"\\u{ord(c):04x}" for c in value) + '"'
+
+
+def _clock_lines(clock: Any, put: Callable[..., str], parameters: dict[str, sp.Symbol], where: str) -> list[str]:
+    def number(name: str) -> str:
+        value = getattr(clock, name)
+        return f"{name} = {put(value, f'clock.{name}', parameters) if isinstance(value, sp.Expr) else repr(float(value))}"
+
+    if isinstance(clock, Expression):
+        return ['kind = "expression"', f'rate = "{dump_rate(clock, parameters, where)}"', number("T")]
+    if type(clock) not in _RECORDS:
+        raise BadInput(f"{where}: its clock {shown(clock)} is none of those in sdekit.clocks")
+    return [f'kind = "{_RECORDS[type(clock)]}"', *(number(field.name) for field in fields(clock))]
+
+
+def dump_rate(clock: Expression, parameters: Mapping[str, sp.Symbol] | None = None, where: str = "clock") -> str:
+    """The rate of an expression clock as text in ``t``."""
+    (variable,) = clock.beta.variables
+    return write(clock.beta.expr.xreplace({variable: _TIME}), {**(parameters or {}), "t": _TIME}, f"{where}: clock.rate")
+
+
+def load_rate(text: str, T: float) -> Expression:
+    """The clock whose rate :func:`dump_rate` wrote."""
+    return expression(parse(text, {"t": _TIME}, "clock.rate"), _TIME, T)

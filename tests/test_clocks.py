@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import sympy as sp
 from mpmath import mp
 
-from sdekit import BadInput, clocks
+import sdekit as sk
+from sdekit import BadInput, clocks, grids, law
 
 
 def linear_rate(low, high, T):
@@ -130,3 +132,104 @@ def test_fields_may_be_resolved_later():
 def test_bad_input(make):
     with pytest.raises(BadInput):
         make()
+
+
+T_ = sp.Symbol("t")
+
+
+def ratio(text):
+    return sp.Rational(text)
+
+
+def cosine_formula(s):
+    return sp.pi / (1 + s) * sp.tan(sp.pi * (T_ + s) / (2 * (1 + s)))
+
+
+FORMULAS = {  # the closed forms, once more as formulas
+    "vp": ratio("0.1") + ratio("19.9") * T_,
+    "edm": 2 * T_,
+    "falling": 20 - ratio("9.95") * T_,
+    "constant": sp.Integer(8),
+    "exponential": ratio("0.0017") * sp.exp(T_ * sp.log(43000 / ratio("0.0017"))),
+    "decaying": 5 * sp.exp(-T_ / 4 * sp.log(250)),
+    "cosine": cosine_formula(ratio("0.008")),
+    "cosine, other offset": cosine_formula(ratio("0.05")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_formula_is_the_closed_form(name):
+    """Relative accuracy from 1e-14 T to T, in both directions; B(t) ~ rate(0) t for small t."""
+    clock = CASES[name][0]
+    made = clocks.expression(FORMULAS[name], T_, clock.T)
+    t = clock.T * np.append(np.logspace(-14, 0, 2000)[:-1], 1.0)
+    np.testing.assert_allclose(made.integral(t), clock.integral(t), rtol=1e-13, atol=0)
+    np.testing.assert_allclose(made.inverse(clock.integral(t)), t, rtol=1e-13, atol=0)
+    np.testing.assert_allclose(made.rate(t), clock.rate(t), rtol=1e-13 if clock.T != 0.9999 else 2e-12, atol=0)  # tan next to its pole
+    assert float(made.integral(0.0)) == float(made.inverse(0.0)) == 0.0
+    assert made.integral(t.reshape(2, -1)).shape == (2, 1000)
+    assert np.isnan(made.inverse(1.001 * made.integral(clock.T)))
+    assert np.isnan(made.integral([-0.1, 1.001 * clock.T])).all()
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [sp.sqrt(T_), T_**5, sp.Abs(T_ - sp.Rational(1, 3)), sp.sign(T_ - sp.Rational(1, 3)) + 1, sp.sqrt(1 - T_), (1 - T_) ** 30, 1 + sp.sin(500 * T_)],
+    ids=str,
+)
+def test_formulas_without_a_smooth_antiderivative(rate):
+    clock, exact = clocks.expression(rate, T_), sp.lambdify(T_, rate, "mpmath")
+    for t in (1e-8, 0.2, 0.6, 1.0):
+        with mp.workdps(60):
+            breaks = [mp.mpf(0), *(mp.mpf(1) / 3 for _ in range(t > 0.34)), *(mp.mpf(k) / 100 for k in range(34, int(100 * t), 1)), mp.mpf(t)]
+            B = mp.quad(exact, sorted(set(breaks)), maxdegree=10)
+        assert close(clock.integral(t), B, 1e-12) if B else float(clock.integral(t)) == 0.0, t
+
+
+def test_equal_formulas_are_equal_clocks():
+    u = sp.Symbol("u", real=True)
+    assert clocks.expression(8 * (1 + T_) ** 2, T_) == clocks.expression(8.0 * (1 + u) ** 2, u, 1)
+    assert hash(clocks.expression(T_, T_)) == hash(clocks.expression(u, u))
+    assert clocks.expression(T_, T_) != clocks.expression(2 * T_, T_)
+    assert clocks.expression(T_, T_) != clocks.expression(T_, T_, 2.0)
+
+
+def test_parameters_of_a_recipe():
+    x, beta, end = sp.Symbol("x", real=True), *sp.symbols("beta end", positive=True)
+    clock = clocks.expression(beta * (1 + T_) ** 2, T_, end)
+    recipe = sk.Recipe((x,), x**2 / 2, [[sp.Rational(1, 2)]], [[0]], clock, parameters={"end": 1})
+    assert [s.name for s in recipe.symbols] == ["beta", "end"]  # and not t
+    process = recipe.process(beta=8)
+    assert process.clock == clocks.expression(8 * (1 + T_) ** 2, T_)
+    assert float(process.clock.integral(0.5)) == pytest.approx(8 * (1.5**3 - 1) / 3, rel=1e-14)
+    with pytest.raises(BadInput, match="nonnegative on"):
+        sk.Recipe((x,), x**2 / 2, [[sp.Rational(1, 2)]], [[0]], clocks.expression(beta - T_, T_)).process(beta=0.5)
+    with pytest.raises(BadInput, match="value first"):
+        clock.rate(0.5)
+
+
+def test_samples_with_a_formula_are_those_of_the_closed_form():
+    formula = clocks.expression(ratio("0.1") + ratio("19.9") * T_, T_)
+    first, second = (sk.Process([[-0.5]], [[1.0]], clock=c) for c in (clocks.linear(0.1, 20.0), formula))
+    assert isinstance(second, sk.Process)
+    denoise = law.Gaussian([0.5], [0.25]).denoiser()
+    a, b = (sk.sample(p, denoise, grid=grids.karras(9), n=4, seed=1).x for p in (first, second))
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rate", "T", "says"),
+    [
+        (T_ - sp.Rational(1, 2), 1.0, "nonnegative"), (sp.Integer(0), 1.0, "stand still"), (1 / T_, 1.0, "finite"), (sp.log(T_), 1.0, "finite"),
+        (sp.I * T_, 1.0, "not a real"), (1 / (T_ - sp.Rational(1, 3)), 1.0, "nonnegative"), (T_, -1.0, "positive"), (T_, 0.0, "positive"),
+        (1 + sp.sin(10**6 * T_), 1.0, "too fast"), (sp.Function("U")(T_), 1.0, "no numeric value"), (sp.zoo, 1.0, "not a real"), (sp.nan, 1.0, "nan"),
+        (sp.exp(1000 * T_), 1.0, "finite"), ("t", 1.0, "spec file"), (T_, "1", "spec file"), (T_, float("inf"), "finite"), (None, 1.0, "sympy"),
+        (-sp.Integer(1), 1.0, "nonnegative"), (float("nan"), 1.0, "finite"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_formulas(rate, T, says):
+    with pytest.raises(BadInput, match=says):
+        clocks.expression(rate, T_, T)
+    with pytest.raises(BadInput, match="symbol of the time"):
+        clocks.expression(1.0, "t")

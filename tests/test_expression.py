@@ -68,6 +68,21 @@ def test_reads_formulas_exactly(text, value):
         ("(" * 300 + "x" + ")" * 300, "is not a formula"),
         ("-" * 50 + "x", "nested deeper"),
         ("x+" * 1200 + "x", "characters"),
+        ("\uff58 + 1", "U+FF58 is not allowed"),
+        ("x + \u0443", "U+0443 is not allowed"),
+        ("(x+y)**20*(x-y)**12*(x+2)", "degree above"),
+        ("(x+y+1)**30", "400 terms"),
+        ("*".join(f"(x+{i})" for i in range(9)), "400 terms"),
+        ("1/((x+1)*(x+2)*(x+3)*(x+4)*(x+5)*(x+6)*(x+7)*(x+8)*(x+9))", "400 terms"),
+        ("exp(sin(exp(sin(exp(x)))))", "4 deep"),
+        ("1e-101", "1e-100"),
+        ("1e60*1e60", "1e100"),
+        ("exp(exp(exp(9)))", "not a finite real"),
+        ("log(log(log(2)))", "not a finite real"),
+        ("(-8)**(1/3)", "not a finite real"),
+        ("(" + "9" * 60 + "*x)**32", "600 digits"),
+        ("9" * 5000, "characters"),
+        pytest.param(10**5000, "too long", id="large"),
         (True, "must be a formula"),
         (None, "must be a formula"),
         (["x"], "must be a formula"),
@@ -79,6 +94,11 @@ def test_refuses_everything_else_in_one_line(text, says):
     assert says in str(caught.value)
     assert "recipe.H" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_long_sum_is_not_deep():
+    assert parse("+".join(["x"] * 390), NAMES) == 390 * x
+    assert parse("1 - x - " + " - ".join(f"{i}*y" for i in range(200)), NAMES) == 1 - x - 19900 * y
 
 
 @given(st.text(alphabet="xy01.+-*/() eE_'\"[]{}=,:#\\\n", max_size=80))
