@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 
-from .definite import decide_psd, negative_direction, positive_form
+from .definite import decide_psd, negative_direction, positive_form, separated
 from .derivation import Derivation, derive
-from .errors import BadInput, Refuted, unknown
+from .errors import BadInput, Refuted, positive, unknown
+from .limits import Watch
 from .reach import bracket_rank, kalman
-from .symbolic import linear_part, lyapunov
+from .symbolic import linear_part, lyapunov, rates
 from .zero import Verdict, decide_zero, points
 
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-__all__ = ["Certificate", "Claim", "Verdict", "certify"]
+__all__ = ["Certificate", "Claim", "Truth", "Verdict", "assertions", "certify"]
+
+_SKEW = "Q = -Q^T"
+_PSD = "D = D^T >= 0"
+_STATIONARY = "exp(-H) is invariant: the Fokker-Planck residual is zero"
+_NORMALISABLE = "exp(-H) has a finite integral"
+_LINEAR = "the drift is F z and D is constant"
+_ERGODIC = "every start converges to exp(-H)"
+_KERNEL = "closed-form Gaussian perturbation kernel"
 
 
 @dataclass(frozen=True)
@@ -125,8 +134,14 @@ class Certificate:
         return f"<table><caption>certificate of {escape(self.recipe.name)}</caption>{rows}</table>"
 
 
-def certify(recipe: Recipe) -> Certificate:
+def certify(recipe: Recipe, *, limit: float = 60.0) -> Certificate:
     """Check every claim of ``recipe``.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    limit : float
+        Seconds for all claims together; what is not settled then is UNDECIDED.  Kept on the main thread only.
 
     Returns
     -------
@@ -135,26 +150,37 @@ def certify(recipe: Recipe) -> Certificate:
     Raises
     ------
     BadInput
-        If ``recipe`` is not a Recipe.
+        If ``recipe`` is not a Recipe, or ``limit`` not positive.
     """
-    for name in ("state", "H", "D", "Q", "drift", "residual"):
-        if not hasattr(recipe, name):
-            raise BadInput(f"certify takes a Recipe, not {type(recipe).__name__}")
-    tight, notes = _tightened(recipe)
-    linear, F = _linear(tight)
-    normalisable = _normalisable(tight)
-    stationary = _stationary(tight, F)
-    claims = {
-        "skew": _skew(tight),
-        "psd": _psd(tight),
-        "stationary": stationary,
-        "normalisable": normalisable,
-        "linear": linear,
-        "ergodic": _ergodic(tight, F, normalisable, stationary),
-        "kernel": _kernel(tight, F),
-    }
-    noted = {name: replace(c, assumptions=(*c.assumptions, *notes)) for name, c in claims.items()}
-    return Certificate(recipe, **noted)
+    return _certificate(recipe, Watch(positive("limit", limit)), full=True)
+
+
+def assertions(recipe: Recipe) -> Certificate:
+    """What a recipe needs to become a process: every claim but ``ergodic`` and ``kernel``, which are left UNDECIDED."""
+    return _certificate(recipe, Watch(60.0), full=False)
+
+
+def _certificate(recipe: Recipe, watch: Watch, *, full: bool) -> Certificate:
+    if not all(hasattr(type(recipe), name) for name in ("drift", "residual", "kernel")):
+        raise BadInput(f"certify takes a Recipe, not {type(recipe).__name__}")
+    tight, notes = watch.ask(lambda: _tightened(recipe), lambda _: (recipe, ()))
+
+    def ask(statement: str, question: Callable[[], Claim]) -> Claim:
+        return watch.ask(question, lambda why: Claim(statement, Verdict.UNDECIDED, why))
+
+    skew, psd = ask(_SKEW, lambda: _skew(tight)), ask(_PSD, lambda: _psd(tight))
+    linear, F = watch.ask(lambda: _linear(tight), lambda why: (Claim(_LINEAR, Verdict.UNDECIDED, why), None))
+    stationary = ask(_STATIONARY, lambda: _stationary(tight, F))
+    normalisable = ask(_NORMALISABLE, lambda: _normalisable(tight))
+    ergodic, kernel = (Claim(statement, Verdict.UNDECIDED, "not asked") for statement in (_ERGODIC, _KERNEL))
+    if full:
+        ergodic = ask(_ERGODIC, lambda: _ergodic(tight, F, normalisable, stationary))
+        if Verdict.REFUTED in (skew.verdict, psd.verdict):
+            kernel = Claim(_KERNEL, Verdict.UNDECIDED, "not looked for: Q is not skew, or D no diffusion")
+        else:
+            kernel = ask(_KERNEL, lambda: _kernel(tight, F, linear))
+    claims = (skew, psd, stationary, normalisable, linear, ergodic, kernel)
+    return Certificate(recipe, *(replace(claim, assumptions=(*claim.assumptions, *notes)) for claim in claims))
 
 
 def _tightened(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
@@ -168,7 +194,7 @@ def _tightened(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
 
 
 def _skew(recipe: Recipe) -> Claim:
-    statement = "Q = -Q^T"
+    statement = _SKEW
     if recipe.Q is None:
         return Claim(
             statement, Verdict.ASSUMED, "none was given; a skew Q exists whenever exp(-H) is stationary, and recover_Q finds it where it can"
@@ -184,11 +210,11 @@ def _skew(recipe: Recipe) -> Claim:
 
 def _psd(recipe: Recipe) -> Claim:
     found = decide_psd(recipe.D)
-    return Claim("D = D^T >= 0", found.verdict, found.evidence, found.witness)
+    return Claim(_PSD, found.verdict, found.evidence, found.witness)
 
 
 def _stationary(recipe: Recipe, F: sp.Matrix | None) -> Claim:
-    statement = "exp(-H) is invariant: the Fokker-Planck residual is zero"
+    statement = _STATIONARY
     found = decide_zero(recipe.residual)
     evidence = f"R = {recipe.residual}: {found.evidence}" if recipe.residual != 0 else "R = 0 identically"
     truth = _truth(recipe, F) if found.verdict is Verdict.REFUTED and F is not None else None
@@ -201,8 +227,8 @@ def _stationary(recipe: Recipe, F: sp.Matrix | None) -> Claim:
 
 def _truth(recipe: Recipe, F: sp.Matrix) -> Truth | None:
     """The stationary law that a linear process with a refuted claim has in truth; None if it has none, or none is seen."""
-    rates = _rates(F)
-    if not rates or rates[0] >= 0:
+    found = rates(F)
+    if not found or found[0] >= 0:
         return None
     true = lyapunov(F, 2 * recipe.D)
     claimed = sp.hessian(recipe.H, recipe.state)
@@ -217,7 +243,7 @@ def _truth(recipe: Recipe, F: sp.Matrix) -> Truth | None:
 
 
 def _linear(recipe: Recipe) -> tuple[Claim, sp.Matrix | None]:
-    statement = "the drift is F z and D is constant"
+    statement = _LINEAR
     moving = [entry for entry in recipe.D if entry.free_symbols & set(recipe.state)]
     if moving:
         return Claim(statement, Verdict.REFUTED, f"D depends on the state: {moving[0]}", moving[0]), None
@@ -234,29 +260,16 @@ def _linear(recipe: Recipe) -> tuple[Claim, sp.Matrix | None]:
 
 
 def _normalisable(recipe: Recipe) -> Claim:
-    statement = "exp(-H) has a finite integral"
+    statement = _NORMALISABLE
     H, state = recipe.H, recipe.state
     flat = [z for z in state if sp.diff(H, z).simplify() == 0]
     if flat:
         return Claim(statement, Verdict.REFUTED, f"H does not depend on {flat[0]}: the stationary measure is improper", flat[0])
-    verdicts = [_integrable(part, variables) for part, variables in _separated(H, state)]
+    verdicts = [_integrable(part, variables) for part, variables in separated(H, state)]
     order = [Verdict.REFUTED, Verdict.UNDECIDED, Verdict.ASSUMED, Verdict.PROVED]
     worst = min(verdicts, key=lambda claim: order.index(claim.verdict))
     evidence = "; ".join(claim.evidence for claim in verdicts) if worst.verdict is Verdict.PROVED else worst.evidence
     return Claim(statement, worst.verdict, evidence, worst.witness, worst.assumptions)
-
-
-def _separated(H: sp.Expr, state: Sequence[sp.Symbol]) -> list[tuple[sp.Expr, list[sp.Symbol]]]:
-    """``H`` as a sum of functions of disjoint groups of variables."""
-    groups: list[tuple[sp.Expr, set[sp.Symbol]]] = []
-    for term in sp.Add.make_args(sp.expand(H)):
-        used = term.free_symbols & set(state)
-        if not used:
-            continue
-        joined = [g for g in groups if g[1] & used]
-        groups = [g for g in groups if not g[1] & used]
-        groups.append((term + sum(g[0] for g in joined), used.union(*(g[1] for g in joined))))
-    return [(part, [z for z in state if z in used]) for part, used in groups]
 
 
 def _integrable(H: sp.Expr, variables: list[sp.Symbol]) -> Claim:
@@ -297,7 +310,7 @@ def _integrable(H: sp.Expr, variables: list[sp.Symbol]) -> Claim:
 
 
 def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationary: Claim) -> Claim:
-    statement = "every start converges to exp(-H)"
+    statement = _ERGODIC
     if normalisable.verdict is Verdict.REFUTED or stationary.verdict is Verdict.REFUTED:
         failed = normalisable if normalisable.verdict is Verdict.REFUTED else stationary
         return Claim(statement, Verdict.REFUTED, f"there is no such law to converge to: {failed.evidence}", failed.witness)
@@ -319,25 +332,13 @@ def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationar
     return Claim(statement, Verdict.PROVED, f"Kalman rank {n} of {n}: the noise reaches every direction, so F is a contraction{_gap(F)}")
 
 
-def _rates(F: sp.Matrix) -> list[sp.Float]:
-    """Real parts of the eigenvalues, the slowest first; none if ``F`` is not all numbers, or they have no exact form."""
-    poly = F.charpoly()
-    if F.free_symbols:
-        return []
-    if all(c.is_Rational for c in poly.all_coeffs()):
-        values = sp.Poly(poly.as_expr(), *poly.gens).all_roots()
-    else:
-        values = [value for value, count in sp.roots(poly.as_expr(), *poly.gens).items() for _ in range(count)]
-    return sorted((sp.re(sp.N(value, 30)) for value in values), reverse=True) if len(values) == F.shape[0] else []
-
-
 def _gap(F: sp.Matrix) -> str:
     """The rate of convergence, where the eigenvalues are numbers."""
-    rates = _rates(F)
-    if not rates:
+    found = rates(F)
+    if not found:
         return ""
-    often = sum(bool(abs(rate - rates[0]) < sp.Float("1e-20")) for rate in rates)
-    return f", spectral gap {sp.N(-rates[0], 8)} in the unit clock" + (f" ({often} eigenvalues share it)" if often > 1 else "")
+    often = sum(bool(abs(rate - found[0]) < sp.Float("1e-20")) for rate in found)
+    return f", spectral gap {sp.N(-found[0], 8)} in the unit clock" + (f" ({often} eigenvalues share it)" if often > 1 else "")
 
 
 def _hypoelliptic(recipe: Recipe, statement: str, normalisable: Claim, stationary: Claim) -> Claim:
@@ -348,10 +349,7 @@ def _hypoelliptic(recipe: Recipe, statement: str, normalisable: Claim, stationar
     for i, z in enumerate(state):
         if recipe.drift[i] == 0 and not any(recipe.D[i, :]):
             return Claim(statement, Verdict.REFUTED, f"{z} never moves", z)
-    try:
-        reach = bracket_rank(state, recipe.drift, recipe.D)
-    except (sp.PolynomialError, ValueError, TypeError) as error:
-        return Claim(statement, Verdict.UNDECIDED, f"brackets of its vector fields could not be ranked: {error}")
+    reach = bracket_rank(state, recipe.drift, recipe.D)
     if reach.rank < n:
         return Claim(statement, Verdict.UNDECIDED, f"bracket rank {reach.rank} of {n}: noise is not seen to reach every direction")
     if Verdict.REFUTED in (stationary.verdict, normalisable.verdict) or stationary.verdict is not Verdict.PROVED:
@@ -367,8 +365,10 @@ def _hypoelliptic(recipe: Recipe, statement: str, normalisable: Claim, stationar
     )
 
 
-def _kernel(recipe: Recipe, F: sp.Matrix | None) -> Claim:
-    statement = "closed-form Gaussian perturbation kernel"
+def _kernel(recipe: Recipe, F: sp.Matrix | None, linear: Claim) -> Claim:
+    statement = _KERNEL
+    if F is None and linear.verdict is not Verdict.REFUTED:
+        return Claim(statement, Verdict.UNDECIDED, f"whether the drift is linear is {linear.verdict}")
     if F is None:
         return Claim(statement, Verdict.REFUTED, "the drift is not linear or D is not constant: the kernel is not Gaussian")
     kernel = recipe.kernel()

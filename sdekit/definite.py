@@ -10,7 +10,7 @@ import sympy as sp
 
 from .zero import Decision, Verdict, decide_zero, points
 
-__all__ = ["decide_nonnegative", "decide_psd", "negative_direction", "positive_form"]
+__all__ = ["decide_nonnegative", "decide_psd", "negative_direction", "positive_form", "separated"]
 
 _POINTS = 40
 _ROWS = 6  # rows of a connected part of a matrix beyond which not all principal minors are formed
@@ -171,3 +171,16 @@ def positive_form(form: sp.Expr, variables: Sequence[sp.Symbol]) -> bool | None:
         line = sp.Poly(form.subs(y, 1), x)
         return bool(form.subs({x: 1, y: 0}) > 0 and line.degree() == degree and line.count_roots() == 0)
     return None
+
+
+def separated(H: sp.Expr, state: Sequence[sp.Symbol]) -> list[tuple[sp.Expr, list[sp.Symbol]]]:
+    """``H`` as a sum of functions of disjoint groups of variables."""
+    groups: list[tuple[sp.Expr, set[sp.Symbol]]] = []
+    for term in sp.Add.make_args(sp.expand(H)):
+        used = term.free_symbols & set(state)
+        if not used:
+            continue
+        joined = [g for g in groups if g[1] & used]
+        groups = [g for g in groups if not g[1] & used]
+        groups.append((term + sum(g[0] for g in joined), used.union(*(g[1] for g in joined))))
+    return [(part, [z for z in state if z in used]) for part, used in groups]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from .certificate import certify
+from .certificate import assertions
 from .clocks import Clock, constant
 from .errors import BadInput, Refuted, finite, unknown
 from .kernel import triangular
@@ -69,7 +69,7 @@ class Recipe:
     Raises
     ------
     BadInput
-        For malformed parts.  A *false* recipe is not malformed: :func:`certify` refutes it, and :meth:`process` then refuses.
+        For malformed parts.  A *false* recipe is not malformed: :func:`sdekit.certify` refutes it, and :meth:`process` then refuses.
     """
 
     state: tuple[sp.Symbol, ...]
@@ -254,6 +254,8 @@ def _resolve(recipe: Recipe, given: Mapping[str, Any]) -> dict[sp.Symbol, sp.Exp
         raise BadInput(f"parameter {missing[0]!r} of recipe {recipe.name!r} has no value: give {', '.join(missing)}")
     for name, symbol in needed.items():
         value = known[name]
+        if not (value.is_real and value.is_finite):
+            raise BadInput(f"{name} = {value} must be a finite real number")
         if (symbol.is_positive and value <= 0) or (symbol.is_nonnegative and value < 0):
             rule = "positive" if symbol.is_positive else "nonnegative"
             raise BadInput(f"{name} = {value} must be {rule}")
@@ -288,7 +290,7 @@ def _numbers(exact: Recipe, F: sp.Matrix) -> tuple[Any, Any]:
 def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None) -> Process:
     values = _resolve(recipe, dict(given))
     exact = resolved(recipe, dict(given))
-    certificate = certify(exact)
+    certificate = assertions(exact)
     if certificate.false:
         name = certificate.false[0]
         raise Refuted(f"recipe {recipe.name!r} is false, {name} is REFUTED: {getattr(certificate, name).evidence}")

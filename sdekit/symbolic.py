@@ -15,7 +15,7 @@ import sympy as sp
 from .errors import BadInput
 from .zero import Decision, Verdict, decide_zero
 
-__all__ = ["SymbolicKernel", "cholesky", "derive_drift", "derive_residual", "exponential", "linear_part", "lyapunov", "symbolic_kernel"]
+__all__ = ["SymbolicKernel", "cholesky", "derive_drift", "derive_residual", "exponential", "linear_part", "lyapunov", "rates", "symbolic_kernel"]
 
 B = sp.Symbol("B", nonnegative=True)
 """The unit clock."""
@@ -268,3 +268,15 @@ def _tidy(entry: sp.Expr) -> Any:
     if not entry.has(sp.exp):
         return sp.expand(entry)
     return sp.powsimp(sp.collect(sp.expand(entry), sp.exp(sp.Wild("w")), sp.factor), combine="exp")
+
+
+def rates(F: sp.Matrix) -> list[sp.Float]:
+    """Real parts of the eigenvalues, the slowest first; none if ``F`` is not all numbers, or they have no exact form."""
+    poly = F.charpoly()
+    if F.free_symbols:
+        return []
+    if all(c.is_Rational for c in poly.all_coeffs()):
+        values = sp.Poly(poly.as_expr(), *poly.gens).all_roots()
+    else:
+        values = [value for value, count in sp.roots(poly.as_expr(), *poly.gens).items() for _ in range(count)]
+    return sorted((sp.re(sp.N(value, 30)) for value in values), reverse=True) if len(values) == F.shape[0] else []

@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 ORDER = [
-    "_lazy", "errors", "_array", "numeric", "files", "clocks", "kernel", "motion", "comparison", "process", "zero", "definite", "reach", "symbolic",
+    "_lazy", "errors", "_array", "numeric", "files", "clocks", "kernel", "motion", "comparison", "process", "limits",
+    "zero", "definite", "reach", "symbolic",
     "derivation", "certificate", "expression", "recipe", "completeness", "equation", "spec", "catalogue", "reversal", "noise", "law", "denoiser",
     "propagation", "reverse", "tableau", "methods", "grids", "plans", "solve", "sampling", "pictures", "record", "runs", "simulation",
     "analysis", "testing", "torch", "cli", "__main__",

@@ -1,0 +1,63 @@
+"""A limit of time on algebra, which has no other: an expression of one line can keep a computer busy for years."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sympy.polys.polyerrors import BasePolynomialError
+
+__all__ = ["TooLong", "Watch"]
+
+Found = TypeVar("Found")
+_GIVES_UP = (ArithmeticError, BasePolynomialError, NotImplementedError, RecursionError, TypeError, ValueError)
+
+
+class TooLong(Exception):
+    """The time is over."""
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise TooLong inside after so many seconds; no limit off the main thread, on systems without timers, and inside another timer."""
+    free = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not free or signal.getitimer(signal.ITIMER_REAL)[0] > 0.0:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001 - as signal calls it
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Watch:
+    """Seconds shared by several questions, at most a third of them for one.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.end = seconds, time.monotonic() + seconds
+
+    def ask(self, question: Callable[[], Found], otherwise: Callable[[str], Found]) -> Found:
+        """The answer; ``otherwise(reason)`` when the time is over, or where sympy gives up with an error."""
+        try:
+            with _limited(min(self.end - time.monotonic(), self.seconds / 3.0)):
+                return question()
+        except TooLong:
+            return otherwise(f"not settled in its share of {self.seconds:g} s")
+        except _GIVES_UP as error:
+            return otherwise(f"sympy gives up: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
