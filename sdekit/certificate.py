@@ -162,7 +162,7 @@ def assertions(recipe: Recipe) -> Certificate:
 
 def _certificate(recipe: Recipe, watch: Watch, *, full: bool) -> Certificate:
     if not all(hasattr(type(recipe), name) for name in ("drift", "residual", "kernel")):
-        raise BadInput(f"certify takes a Recipe, not {type(recipe).__name__}")
+        raise BadInput(f"certify takes a Recipe, not {type(recipe).__name__}: without a fixed H there is no law to certify")
     tight, notes = watch.ask(lambda: _tightened(recipe), lambda _: (recipe, ()))
 
     def ask(statement: str, question: Callable[[], Claim]) -> Claim:

@@ -17,6 +17,7 @@ from .errors import BadInput, MissingExtra, Refuted, unknown
 if TYPE_CHECKING:
     from .grids import Grid
     from .methods import Method
+    from .moving import Moving
     from .process import Process
     from .recipe import Recipe
 
@@ -71,7 +72,7 @@ def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:
     return known[name]
 
 
-def _recipe(which: str) -> Recipe:
+def _recipe(which: str) -> Recipe | Moving:
     from . import catalogue
     from .spec import load
 
@@ -152,7 +153,7 @@ def certify(which: Which, as_json: Json = False) -> None:
     """
     from .certificate import certify as check
 
-    certificate = check(_recipe(which))
+    certificate = check(_recipe(which))  # type: ignore[arg-type]
     _show(as_json, {"name": certificate.recipe.name, "claims": certificate.as_dict(), "false": certificate.false}, certificate)
     if certificate.false:
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from .clocks import Clock, constant
 from .errors import BadInput, unknown, whole
 from .numeric import numeric
 from .process import Process
-from .recipe import Recipe, _resolve, resolved
+from .recipe import Recipe, parameter_values, resolved
 from .zero import Verdict, decide_zero
 
 Array = NDArray[np.float64]
@@ -204,7 +204,7 @@ def _of_recipe(recipe: Recipe, given: tuple[tuple[str, Any], ...]) -> SDE:
     if noise_class != "diagonal":  # diagonal noise keeps its square shape; otherwise columns of zeros cost normals for nothing
         G = sp.ImmutableMatrix(G[:, [j for j in range(k) if any(G[:, j])]])
     q = G.shape[1]
-    values = {s.name: v for s, v in _resolve(recipe, dict(given)).items()}
+    values = {s.name: v for s, v in parameter_values(recipe, dict(given)).items()}
     clock = recipe.clock.resolve(lambda v: v.subs({s: values[s.name] for s in v.free_symbols}) if isinstance(v, sp.Expr) else v)  # type: ignore[attr-defined]
     start = np.diag([float(dict(exact.initial).get(z, 0)) for z in state])
     made = _Maker(state, recipe.time, clock)

@@ -24,7 +24,7 @@ from .process import Process
 from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
 from .zero import Verdict
 
-__all__ = ["Recipe", "resolved"]
+__all__ = ["Recipe", "initial_of", "parameter_values", "resolved"]
 
 
 def _expression(name: str, value: Any) -> sp.Expr:
@@ -108,7 +108,7 @@ class Recipe:
         if drift is not None and len(drift) != n:
             raise BadInput(f"drift has {len(drift)} entries; the state has {n}")
         claimed = None if drift is None else sp.ImmutableMatrix([_expression(f"drift[{i}]", entry) for i, entry in enumerate(drift)])
-        start = tuple((_block(blocks, key), _expression(f"initial[{key}]", value)) for key, value in (initial or {}).items())
+        start = initial_of(blocks, initial or {})
         defaults = tuple((str(key), _expression(f"parameters[{key}]", value)) for key, value in (parameters or {}).items())
         values = {
             "state": blocks, "H": _expression("H", H), "D": _matrix("D", D, n), "Q": None if Q is None else _matrix("Q", Q, n),
@@ -212,7 +212,7 @@ class Recipe:
         return _process(self if initial is None else self._started(initial), tuple(sorted(values.items())), T)
 
     def _started(self, initial: Mapping[Any, Any]) -> Recipe:
-        return self._with(initial=tuple((_block(self.state, key), _expression(f"initial[{key}]", value)) for key, value in initial.items()))
+        return self._with(initial=initial_of(self.state, initial))
 
     def __hash__(self) -> int:
         return hash((self.state, self.H, self.D, self.Q, self.claimed, self.clock, self.initial, self.parameters, self.time))
@@ -231,7 +231,12 @@ def _block(state: tuple[sp.Symbol, ...], key: Any) -> sp.Symbol:
     raise unknown("block", key, [z.name for z in state])
 
 
-def _resolve(recipe: Recipe, given: Mapping[str, Any]) -> dict[sp.Symbol, sp.Expr]:
+def initial_of(state: tuple[sp.Symbol, ...], initial: Mapping[Any, Any]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+    """Variances at t = 0 by block."""
+    return tuple((_block(state, key), _expression(f"initial[{key}]", value)) for key, value in initial.items())
+
+
+def parameter_values(recipe: Any, given: Mapping[str, Any]) -> dict[sp.Symbol, sp.Expr]:
     """All parameters as exact numbers: given ones, then defaults, which may use other parameters."""
     defaults = dict(recipe.parameters)
     needed = {s.name: s for s in recipe.symbols}
@@ -268,7 +273,7 @@ def _float_matrix(matrix: sp.Matrix) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 def resolved(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with exact numbers in the place of all parameters: the given ones, then its defaults."""
-    found = _resolve(recipe, values)
+    found = parameter_values(recipe, values)
     return recipe.subs({symbol: value for symbol, value in found.items() if symbol in recipe.symbols})
 
 
@@ -288,7 +293,7 @@ def _numbers(exact: Recipe, F: sp.Matrix) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=256)
 def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None) -> Process:
-    values = _resolve(recipe, dict(given))
+    values = parameter_values(recipe, dict(given))
     exact = resolved(recipe, dict(given))
     certificate = assertions(exact)
     if certificate.false:

@@ -175,7 +175,7 @@ def _written(obj: Any) -> dict[str, Any]:
 
 def _clock(clock: Any) -> dict[str, Any]:
     if isinstance(clock, clocks.Expression):
-        from .spec import dump_rate
+        from .writing import dump_rate
 
         return {"kind": "clock", "name": "expression", "rate": dump_rate(clock), "T": float(clock.T)}
     for name, kind in (("linear", clocks.Linear), ("exponential", clocks.Exponential), ("cosine", clocks.Cosine)):
@@ -187,7 +187,7 @@ def _clock(clock: Any) -> dict[str, Any]:
 def _recipe(process: Process) -> str | None:
     if process.recipe is None:
         return None
-    from .spec import dumps
+    from .writing import dumps
 
     try:
         return dumps(process.recipe)

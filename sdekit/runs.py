@@ -13,6 +13,7 @@ from . import __version__
 from ._array import to_host
 from .errors import BadInput, MissingExtra, whole
 from .files import folder, read_bytes, read_json, sha256, write_bytes, write_json
+from .motion import Uniform
 from .plans import Plan
 from .process import Process
 from .record import to_record
@@ -66,7 +67,7 @@ def sample_to(
     nfe = prepare(process, None, None, plan).nfe
     path = folder(out)
     identity = {
-        "process": {key: value for key, value in to_record(process).items() if key != "recipe"}, "method": _identity(plan.method),
+        "process": _process_identity(process), "method": _identity(plan.method),
         "grid": _identity(plan.grid), "transforms": [_identity(transform) for transform in plan.transforms],
         "nfe": nfe, "seed": seed, "shard": shard, **(settings or {}),
     }  # fmt: skip
@@ -109,6 +110,15 @@ def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
             raise BadInput(f"{str(path / name)!r} was changed since it was written: its sha256 is not the manifest's; remove it and sample again")
         parts.append(_safetensors().load(data)["x"])
     return np.concatenate(parts)
+
+
+def _process_identity(process: Process) -> dict[str, Any]:
+    """The process's record; for one that varies its kernels at 64 times, as a checksum."""
+    if isinstance(process.motion, Uniform):
+        return {key: value for key, value in to_record(process).items() if key != "recipe"}
+    kernel = process.kernel(process.T * np.arange(1, 65) / 64)
+    digits = np.concatenate([kernel.psi.ravel(), kernel.cov.ravel()]).round(10) + 0.0
+    return {"name": process.name, "blocks": list(process.blocks), "T": process.T, "kernels": sha256(digits.tobytes())}
 
 
 def _identity(part: Any) -> Any:

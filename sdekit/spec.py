@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,15 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .clocks import Cosine, Exponential, Expression, Linear, expression
 from .errors import BadInput, unknown
-from .expression import FUNCTIONS, NAME, decimal, parse, shown, write
-from .files import write_bytes
+from .expression import FUNCTIONS, NAME, parse, shown
+from .moving import Moving
 from .recipe import Recipe
 
-__all__ = ["dumps", "load", "loads", "save"]
+__all__ = ["load", "load_rate", "loads"]
 
 _LARGEST = 100_000  # bytes of a spec file
 _BLOCKS, _PARAMETERS = 8, 64
-_TIME = sp.Symbol("t", nonnegative=True)
+TIME = sp.Symbol("t", nonnegative=True)
+"""The time in the rate of a clock."""
+UNIT = sp.Symbol("B", nonnegative=True)
+"""The unit clock in the parts of a recipe or a process that vary."""
 Formula = str | int | Decimal | float
 Row = Annotated[list[Formula], Field(max_length=_BLOCKS)]
 Matrix = Annotated[list[Row], Field(max_length=_BLOCKS)]
@@ -43,6 +45,11 @@ class _Parts(_Table):
     D: Matrix
     Q: Matrix | None = None
     drift: Row | None = None
+
+
+class _Linear(_Table):
+    F: Matrix
+    G: Matrix
 
 
 class _ConstantClock(_Table):
@@ -84,7 +91,6 @@ _AnyClock = Annotated[
     _ConstantClock | _LinearClock | _ExponentialClock | _CosineClock | _ExpressionClock,
     Field(discriminator="kind"),
 ]
-_RECORDS: dict[type, str] = {Linear: "linear", Exponential: "exponential", Cosine: "cosine"}
 
 
 class _Spec(_Table):
@@ -92,19 +98,21 @@ class _Spec(_Table):
     paper: Annotated[str, Field(max_length=200)] = ""
     state: Annotated[list[str], Field(min_length=1, max_length=_BLOCKS)]
     parameters: Annotated[dict[str, _Parameter | Formula], Field(max_length=_PARAMETERS)] = {}
-    recipe: _Parts
+    recipe: _Parts | None = None
+    process: _Linear | None = None
     clock: _AnyClock = _ConstantClock(kind="constant")
     initial: dict[str, Formula] = {}
 
 
-def load(path: str | Path) -> Recipe:
+def load(path: str | Path) -> Recipe | Moving:
     """The recipe in a TOML file.
 
     Parameters
     ----------
     path : str or Path
         Keys: ``name``, ``paper``, ``state``, and tables ``[parameters]``, ``[recipe]`` (``H``, ``D`` and ``Q`` or ``drift``), ``[clock]``,
-        ``[initial]``; the catalogue's files are examples.
+        ``[initial]``; instead of ``[recipe]`` a process without a fixed law has ``[process]`` (``F`` and ``G``).  ``D``, ``Q``, ``drift``, ``F`` and
+        ``G`` may depend on the unit clock ``B``.  The catalogue's files are examples.
 
     Raises
     ------
@@ -125,7 +133,7 @@ def load(path: str | Path) -> Recipe:
     return loads(text, file.name)
 
 
-def loads(text: str, where: str = "spec") -> Recipe:
+def loads(text: str, where: str = "spec") -> Recipe | Moving:
     """The recipe in TOML text; see :func:`load`."""
     if len(text) > _LARGEST:
         raise BadInput(f"{where} has {len(text)} characters; a spec may have at most {_LARGEST}")
@@ -142,17 +150,6 @@ def loads(text: str, where: str = "spec") -> Recipe:
     except RecursionError:
         raise BadInput(f"{where}: tables or lists are nested too deeply") from None
     return _build(spec, at)
-
-
-def save(recipe: Recipe, path: str | Path) -> None:
-    """Write :func:`dumps` of a recipe to a file, whole or not at all.
-
-    Raises
-    ------
-    BadInput
-        If the recipe cannot be held, or the file not be written.
-    """
-    write_bytes(Path(path), dumps(recipe).encode())
 
 
 class _Places:
@@ -201,7 +198,12 @@ def _first(error: ValidationError, data: dict[str, Any], at: _Places) -> BadInpu
     key = _cut(".".join(" ".join(part.split()) for part in path)) or "file"
     kind = found["type"]
     if kind == "extra_forbidden":
-        known: dict[str, type[BaseModel]] = {"recipe": _Parts, "parameters": _Parameter, "clock": _KINDS.get(str(found["loc"][-2:][0]), _Table)}
+        known: dict[str, type[BaseModel]] = {
+            "recipe": _Parts,
+            "process": _Linear,
+            "parameters": _Parameter,
+            "clock": _KINDS.get(str(found["loc"][-2:][0]), _Table),
+        }
         table = known.get(path[0], _Spec) if len(path) > 1 else _Spec
         names = [".".join((*path[:-1], name)) for name in table.model_fields]
         return BadInput(f"{at(key)}: {unknown('key', key, names)}")
@@ -225,7 +227,7 @@ def _symbol(name: str, where: str, assume: str) -> sp.Symbol:
     return sp.Symbol(name, **{assume: True})
 
 
-def _build(spec: _Spec, at: _Places) -> Recipe:
+def _build(spec: _Spec, at: _Places) -> Recipe | Moving:
     state = [_symbol(name, at("state"), "real") for name in spec.state]
     wrapped = {name: p if isinstance(p, _Parameter) else _Parameter(value=p) for name, p in spec.parameters.items()}
     parameters = {name: _symbol(name, at(f"parameters.{name}"), p.assume) for name, p in wrapped.items()}
@@ -237,14 +239,17 @@ def _build(spec: _Spec, at: _Places) -> Recipe:
     def read(value: Formula, key: str, known: dict[str, sp.Symbol] = parameters) -> sp.Expr:
         return parse(value, known, f"{at(key, value)}: {key}")
 
-    def matrix(rows: list[list[Formula]], key: str) -> list[list[sp.Expr]]:
-        if len(rows) != n or any(len(row) != n for row in rows):
-            raise BadInput(f"{at(key)}: {key} must be a {n} x {n} matrix, one row and column for each block of the state")
-        return [[read(entry, f"{key}[{i}][{j}]", names) for j, entry in enumerate(row)] for i, row in enumerate(rows)]
+    def matrix(rows: list[list[Formula]], key: str, known: dict[str, sp.Symbol], square: bool = True) -> list[list[sp.Expr]]:
+        width = n if square or not rows else len(rows[0])
+        if len(rows) != n or any(len(row) != width for row in rows) or not width:
+            shape = f"a {n} x {n} matrix, one row and column for each block" if square else f"{n} rows of one length, one for each block"
+            raise BadInput(f"{at(key)}: {key} must be {shape} of the state")
+        return [[read(entry, f"{key}[{i}][{j}]", known) for j, entry in enumerate(row)] for i, row in enumerate(rows)]
 
     parts = spec.recipe
-    if (parts.Q is None) == (parts.drift is None):
-        raise BadInput(f"{at('recipe')}: [recipe] must have either Q or drift")
+    if (parts is None) == (spec.process is None):
+        raise BadInput(f"{at.where}: give a table [recipe] (H, D and Q or drift), or a table [process] (F and G), not both")
+    moving = {**names, "B": UNIT}
     for name in spec.initial:
         if name not in spec.state:
             raise BadInput(f"{at(f'initial.{name}')}: {unknown('block', name, spec.state)}")
@@ -254,17 +259,30 @@ def _build(spec: _Spec, at: _Places) -> Recipe:
         "name": spec.name,
         "paper": spec.paper,
     }
-    H, D, clock = read(parts.H, "recipe.H", names), matrix(parts.D, "recipe.D"), _clock(spec.clock, read, parameters, at)
+    clock = _clock(spec.clock, read, parameters, at)
+    if spec.process is not None:
+        known = {**parameters, "B": UNIT}
+        F, G = (matrix(rows, f"process.{name}", known, name == "F") for name, rows in (("F", spec.process.F), ("G", spec.process.G)))
+        return Moving(tuple(state), sp.ImmutableMatrix(F), sp.ImmutableMatrix(G), clock, UNIT, **more)
+    assert parts is not None  # noqa: S101 - by the check above
+    if (parts.Q is None) == (parts.drift is None):
+        raise BadInput(f"{at('recipe')}: [recipe] must have either Q or drift")
+    H, D = read(parts.H, "recipe.H", names), matrix(parts.D, "recipe.D", moving)
+    Q = None if parts.Q is None else matrix(parts.Q, "recipe.Q", moving)
     try:
         if parts.drift is not None:
-            drift = [read(entry, f"recipe.drift[{i}]", names) for i, entry in enumerate(parts.drift)]
+            drift = [read(entry, f"recipe.drift[{i}]", moving) for i, entry in enumerate(parts.drift)]
             if len(drift) != n:
                 raise BadInput(f"{at('recipe.drift')}: recipe.drift has {len(drift)} entries; the state has {n}")
-            return Recipe.from_drift(state, drift, D, H, clock, **more)
-        return Recipe(state, H, D, matrix(parts.Q or [], "recipe.Q"), clock, **more)
+            return Recipe.from_drift(state, drift, D, H, clock, **more, time=_used(drift, D))
+        return Recipe(state, H, D, Q, clock, **more, time=_used(Q or [], D))
     except BadInput as error:
         said = str(error)
         raise error if said.startswith(at.where) else BadInput(f"{at('recipe')}: {said}") from None
+
+
+def _used(*parts: Any) -> sp.Symbol | None:
+    return UNIT if UNIT in sp.Matrix(sp.flatten(parts)).free_symbols else None
 
 
 def _clock(spec: Any, read: Callable[..., sp.Expr], parameters: dict[str, sp.Symbol], at: _Places) -> Any:
@@ -275,9 +293,9 @@ def _clock(spec: Any, read: Callable[..., sp.Expr], parameters: dict[str, sp.Sym
         return made if isinstance(raw, str) else float(made)
 
     if spec.kind == "expression":
-        rate, T = read(spec.rate, "clock.rate", {**parameters, "t": _TIME}), number("T")
+        rate, T = read(spec.rate, "clock.rate", {**parameters, "t": TIME}), number("T")
         try:
-            return expression(rate, _TIME, T)
+            return expression(rate, TIME, T)
         except BadInput as error:
             raise BadInput(f"{at('clock.rate')}: {error}") from None
     values = {name: number(name) for name in type(spec).model_fields if name != "kind"}
@@ -286,92 +304,6 @@ def _clock(spec: Any, read: Callable[..., sp.Expr], parameters: dict[str, sp.Sym
     return {"linear": Linear, "exponential": Exponential, "cosine": Cosine}[spec.kind](**values)
 
 
-def dumps(recipe: Recipe) -> str:
-    """The recipe as TOML text: ``loads(dumps(recipe)) == recipe``.
-
-    Raises
-    ------
-    BadInput
-        For what the format cannot hold: unspecified functions such as ``U(x)``, other functions, names or assumptions than it knows, the user's
-        own clocks, and formulas beyond the limits of a spec.
-    """
-    if not isinstance(recipe, Recipe):
-        raise BadInput(f"{shown(recipe)} must be a Recipe")
-    where = f"recipe {shown(recipe.name)} cannot be written as a spec"
-    inner = [value for _, value in recipe.parameters]
-    assumed = _assumed({s for s in set(recipe.symbols).union(*(v.free_symbols for v in inner)) if s not in recipe.state}, where)
-    if any(z != sp.Symbol(z.name, real=True) for z in recipe.state):
-        raise BadInput(f"{where}: the blocks {', '.join(str(z) for z in recipe.state)} must be symbols with the assumption real=True")
-    parameters = {s.name: s for s in assumed}
-    names = {**parameters, **{z.name: z for z in recipe.state}}
-
-    def put(value: sp.Expr, key: str, known: dict[str, sp.Symbol] = names) -> str:
-        return f'"{write(value, known, f"{where}: {key}")}"'
-
-    def matrix(value: sp.Matrix, key: str) -> str:
-        rows = ([put(e, f"{key}[{i}][{j}]") for j, e in enumerate(row)] for i, row in enumerate(value.tolist()))
-        return "[" + ", ".join(f"[{', '.join(row)}]" for row in rows) + "]"
-
-    out = [f"name = {_text(recipe.name, where)}"]
-    out += [f"paper = {_text(recipe.paper, where)}"] if recipe.paper else []
-    out += ["state = [" + ", ".join(f'"{z.name}"' for z in recipe.state) + "]", "", "[parameters]"]
-    given = dict(recipe.parameters)
-    for name in [*given, *(s for s in sorted(parameters) if s not in given)]:
-        if not NAME.fullmatch(name):
-            raise BadInput(f"{where}: a parameter may not be called {shown(name)}")
-        number = decimal(given[name]) if name in given and given[name].is_Rational else None
-        entry = [] if name not in given else [f"value = {number or put(given[name], f'parameters.{name}', parameters)}"]
-        assume = assumed.get(parameters.get(name), "positive")
-        entry += [f'assume = "{assume}"'] if assume != "positive" or not entry else []
-        out.append(f"{name} = {entry[0][8:] if len(entry) == 1 and name in given else '{' + ', '.join(entry) + '}'}")
-    out += ["", "[recipe]", f"H = {put(recipe.H, 'H')}", f"D = {matrix(recipe.D, 'D')}"]
-    if recipe.Q is not None:
-        out.append(f"Q = {matrix(recipe.Q, 'Q')}")
-    if recipe.claimed is not None:
-        out.append(f"drift = [{', '.join(put(e, f'drift[{i}]') for i, e in enumerate(recipe.claimed))}]")
-    out += ["", "[clock]", *_clock_lines(recipe.clock, put, parameters, where)]
-    out += ["", "[initial]", *(f"{z.name} = {put(value, f'initial.{z.name}', parameters)}" for z, value in recipe.initial)] if recipe.initial else []
-    text = "\n".join(out) + "\n"
-    loads(text, where)
-    return text
-
-
-def _assumed(symbols: set[sp.Symbol], where: str) -> dict[sp.Symbol, str]:
-    """What the format says of each parameter."""
-    found: dict[sp.Symbol, str] = {}
-    for symbol in sorted(symbols, key=str):
-        same = [word for word in ("positive", "nonnegative", "real") if symbol == sp.Symbol(symbol.name, **{word: True})]
-        if not same or symbol.name in {s.name for s in found}:
-            raise BadInput(f"{where}: parameter {symbol} must be one symbol that is positive=True, nonnegative=True or real=True, and nothing else")
-        found[symbol] = same[0]
-    return found
-
-
-def _text(value: str, where: str) -> str:
-    """A TOML string."""
-    if any("\ud800" <= c <= "\udfff" for c in value):
-        raise BadInput(f"{where}: {shown(value)} is not text")
-    return '"' + "".join(c if c >= " " and c not in '"\\\x7f' else f"\\u{ord(c):04x}" for c in value) + '"'
-
-
-def _clock_lines(clock: Any, put: Callable[..., str], parameters: dict[str, sp.Symbol], where: str) -> list[str]:
-    def number(name: str) -> str:
-        value = getattr(clock, name)
-        return f"{name} = {put(value, f'clock.{name}', parameters) if isinstance(value, sp.Expr) else repr(float(value))}"
-
-    if isinstance(clock, Expression):
-        return ['kind = "expression"', f'rate = "{dump_rate(clock, parameters, where)}"', number("T")]
-    if type(clock) not in _RECORDS:
-        raise BadInput(f"{where}: its clock {shown(clock)} is none of those in sdekit.clocks")
-    return [f'kind = "{_RECORDS[type(clock)]}"', *(number(field.name) for field in fields(clock))]
-
-
-def dump_rate(clock: Expression, parameters: Mapping[str, sp.Symbol] | None = None, where: str = "clock") -> str:
-    """The rate of an expression clock as text in ``t``."""
-    (variable,) = clock.beta.variables
-    return write(clock.beta.expr.xreplace({variable: _TIME}), {**(parameters or {}), "t": _TIME}, f"{where}: clock.rate")
-
-
 def load_rate(text: str, T: float) -> Expression:
     """The clock whose rate :func:`dump_rate` wrote."""
-    return expression(parse(text, {"t": _TIME}, "clock.rate"), _TIME, T)
+    return expression(parse(text, {"t": TIME}, "clock.rate"), TIME, T)

@@ -15,11 +15,12 @@ PINNED = {
     "anisotropic": {}, "cld": {}, "cosine": {}, "edm": IMPROPER, "fourth_order": {}, "psld": {}, "riemannian": NONLINEAR, "sghmc": NONLINEAR,
     "sgnht": NONLINEAR, "third_order": {}, "ve": IMPROPER, "vp": {},
 }  # fmt: skip
+MOVING = ["flow", "subvp"]  # no fixed law: nothing to certify
 LINEAR = [name for name, found in PINNED.items() if found is not NONLINEAR]
 
 
 def test_all_are_pinned():
-    assert sk.catalogue.names() == sorted(PINNED)
+    assert sk.catalogue.names() == sorted([*PINNED, *MOVING])
 
 
 @pytest.mark.parametrize("name", PINNED)
@@ -66,6 +67,30 @@ def test_chains_are_critically_damped(name, rate, n):
 def test_cosine_is_the_papers_schedule():
     process = sk.catalogue.cosine()
     assert float(process.kernel(0.5).psi[0] ** 2) == pytest.approx(0.4938435904, abs=5e-11)
+
+
+def test_moving_laws_have_their_kernels_and_no_certificate():
+    t = np.array([1e-7, 1e-3, 0.3, 0.9])
+    subvp, flow = sk.catalogue.subvp(), sk.catalogue.flow()
+    B = subvp.clock.integral(t)
+    np.testing.assert_allclose(subvp.kernel(t).cov[:, 0, 0], np.expm1(-B) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(subvp.kernel(t).psi[:, 0], np.exp(-B / 2), rtol=1e-12)
+    assert float(subvp.kernel(0.3).cov[0, 0]) == pytest.approx(0.364413601892, abs=5e-13)
+    np.testing.assert_allclose(flow.kernel(t).cov[:, 0, 0], t**2, rtol=1e-12)
+    np.testing.assert_allclose(flow.kernel(t).psi[:, 0], 1.0 - t, rtol=1e-12)
+    for name in MOVING:
+        with pytest.raises(sk.BadInput, match="without a fixed H"):
+            certify(sk.catalogue.recipe(name))
+
+
+def test_flow_is_vp_in_another_clock_and_scale():
+    """On Gaussian data deterministic exponential steps depend on the levels only: flow, VP and EDM give one law of the data block."""
+    law = sk.law.Gaussian(0.3, 0.25)
+    found = [
+        sk.analysis.exact_law(process, method=sk.methods.exponential(2), grid=sk.grids.karras(12, 0.01, 50.0), data=law).w2
+        for process in (sk.catalogue.flow(), sk.catalogue.vp(), sk.catalogue.edm(), sk.catalogue.subvp())
+    ]
+    np.testing.assert_allclose(found, found[0], rtol=2e-2)  # they start from priors that differ a little
 
 
 def test_anisotropic_has_the_law_that_it_declares():

@@ -42,7 +42,10 @@ def through(x):
     return from_record(json.loads(json.dumps(to_record(x), allow_nan=False)))
 
 
-@pytest.mark.parametrize("x", [*METHODS, *GRIDS, *PLANS, Run(methods.heun(), (0.9, 0.5, 0.1), 3, 4), Jump(0.1, 0.7, 1.5, 2, 1)], ids=str)
+WRITTEN = [*METHODS, *GRIDS, *PLANS, Run(methods.heun(), (0.9, 0.5, 0.1), 3, 4), Jump(0.1, 0.7, 1.5, 2, 1)]
+
+
+@pytest.mark.parametrize("x", WRITTEN, ids=range(len(WRITTEN)))
 def test_equal_after_json(x):
     assert through(x) == x
     assert to_record(through(x)) == to_record(x)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import sdekit as sk
 from sdekit.expression import parse, write
-from sdekit.spec import dumps, load, loads, save
+from sdekit.spec import load, loads
+from sdekit.writing import dumps, save
 
 PSLD = """
 name = "mine"

@@ -2,7 +2,7 @@
 
 >>> import sdekit as sk
 >>> sk.catalogue.names()
-['cld', 'edm', 'psld', 've', 'vp']
+['anisotropic', 'cld', 'cosine', 'edm', 'flow', 'fourth_order', 'psld', 'riemannian', 'sghmc', 'sgnht', 'subvp', 'third_order', 've', 'vp']
 >>> sk.catalogue.psld(Gamma=0.02).k
 2
 """
@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 from ..errors import unknown
+from ..moving import Moving
 from ..process import Process
 from ..recipe import Recipe
 from ..spec import loads
@@ -34,8 +35,8 @@ def names() -> list[str]:
 
 
 @cache
-def recipe(name: str) -> Recipe:
-    """The recipe called ``name``.
+def recipe(name: str) -> Recipe | Moving:
+    """The recipe called ``name``; for a process without a fixed law its ``F`` and ``G``.
 
     Raises
     ------
