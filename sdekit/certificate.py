@@ -155,9 +155,9 @@ def certify(recipe: Recipe, *, limit: float = 60.0) -> Certificate:
     return _certificate(recipe, Watch(positive("limit", limit)), full=True)
 
 
-def assertions(recipe: Recipe) -> Certificate:
+def assertions(recipe: Recipe, limit: float) -> Certificate:
     """What a recipe needs to become a process: every claim but ``ergodic`` and ``kernel``, which are left UNDECIDED."""
-    return _certificate(recipe, Watch(60.0), full=False)
+    return _certificate(recipe, Watch(positive("limit", limit)), full=False)
 
 
 def _certificate(recipe: Recipe, watch: Watch, *, full: bool) -> Certificate:

@@ -63,7 +63,7 @@ class Moving:
         parts = [*self.F, *self.G, *(value for _, value in self.initial), *clock]
         return tuple(sorted(set().union(*(part.free_symbols for part in parts)) - {self.time}, key=lambda s: str(s.name)))
 
-    def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, **values: Any) -> Process:
+    def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, limit: float = 20.0, **values: Any) -> Process:  # noqa: ARG002 - nothing to check
         """The process with numbers in the place of the parameters; arguments and errors as for :meth:`sdekit.Recipe.process`."""
         put = parameter_values(self, values)
         start = dict(self.initial if initial is None else initial_of(self.state, initial))

@@ -190,7 +190,7 @@ class Recipe:
             object.__setattr__(made, field.name, changes.get(field.name, getattr(self, field.name)))
         return made
 
-    def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, **values: Any) -> Process:
+    def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, limit: float = 20.0, **values: Any) -> Process:
         """The linear process with numbers in the place of the parameters.
 
         Parameters
@@ -201,6 +201,8 @@ class Recipe:
             Replaces the recipe's.
         T : float, optional
             End of the forward process; the clock's when absent.
+        limit : float
+            Seconds for the check of the recipe's claims.
 
         Raises
         ------
@@ -209,7 +211,7 @@ class Recipe:
         Refuted
             If the recipe is false at these values, or not linear.
         """
-        return _process(self if initial is None else self._started(initial), tuple(sorted(values.items())), T)
+        return _process(self if initial is None else self._started(initial), tuple(sorted(values.items())), T, limit)
 
     def _started(self, initial: Mapping[Any, Any]) -> Recipe:
         return self._with(initial=initial_of(self.state, initial))
@@ -292,10 +294,10 @@ def _numbers(exact: Recipe, F: sp.Matrix) -> tuple[Any, Any]:
 
 
 @lru_cache(maxsize=256)
-def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None) -> Process:
+def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None, limit: float) -> Process:
     values = parameter_values(recipe, dict(given))
     exact = resolved(recipe, dict(given))
-    certificate = assertions(exact)
+    certificate = assertions(exact, limit)
     if certificate.false:
         name = certificate.false[0]
         raise Refuted(f"recipe {recipe.name!r} is false, {name} is REFUTED: {getattr(certificate, name).evidence}")

@@ -251,6 +251,27 @@ def test_one_mistake_in_an_explicit_drift_is_refuted(recipe, where, mistake):
     assert residual.subs(claim.stationary.witness) != 0
 
 
+@settings(max_examples=15)
+@given(a=st.lists(st.integers(1, 3), min_size=3, max_size=3), where=st.sampled_from(["correction", "index", "sign of Q"]))
+def test_state_dependent_parts_need_their_correction(a, where):
+    """D(z) and Q(z): without div(D + Q), with an index of it swapped, or with Q's sign wrong in one place, the claim is refuted."""
+    D = sp.diag(a[0] + x**2, a[1] + m**2 * x**2)
+    Q = (a[2] + x**2 * m) * J
+    H = (x**2 + m**2) / 2 + x**4 / 4
+    good = sk.Recipe((x, m), H, D, Q)
+    assert certify(good).stationary.verdict is P
+    gradient = sp.Matrix([sp.diff(H, v) for v in (x, m)])
+    if where == "correction":
+        wrong = -(D + Q) * gradient
+    elif where == "index":  # d_i in the place of d_j
+        wrong = -(D + Q) * gradient + sp.Matrix([sum(sp.diff((D + Q)[i, j], (x, m)[i]) for j in range(2)) for i in range(2)])
+    else:
+        wrong = good.drift + 2 * Q * gradient
+    claim = certify(sk.Recipe.from_drift((x, m), list(wrong), D, H)).stationary
+    assert claim.verdict is R
+    assert sk.Recipe.from_drift((x, m), list(wrong), D, H).residual.subs(claim.witness) != 0
+
+
 def test_certificates_print_and_show():
     certificate = certify(sk.catalogue.recipe("psld"))
     assert "PROVED" in str(certificate)

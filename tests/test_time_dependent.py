@@ -8,6 +8,8 @@ from scipy.integrate import solve_ivp
 import sdekit as sk
 from sdekit import clocks
 from sdekit.certificate import Verdict, certify
+from sdekit.spec import loads
+from sdekit.writing import dumps
 
 x, m = sp.symbols("x m", real=True)
 B = sp.Symbol("B", nonnegative=True)
@@ -73,6 +75,34 @@ def test_simulation_and_reversal_follow():
     D = np.array(recipe.D.subs(B, at).tolist(), float)
     rate = float(recipe.clock.resolve().rate(t))
     np.testing.assert_allclose(way.dynamics().drift(z, t, lambda z, t: score), rate * (-F @ z + 2.0 * D @ score), rtol=1e-13)
+
+
+def test_spec_files_hold_them_both_ways():
+    text = """
+name = "moving"
+state = ["x", "m"]
+[recipe]
+H = "x**2/2 + 2*m**2"
+D = [["(1 + B)/50", "0"], ["0", "1/2 + sin(B)**2"]]
+Q = [["0", "-1 - B**2/10"], ["1 + B**2/10", "0"]]
+[clock]
+kind = "linear"
+beta_min = 2.0
+beta_max = 6.0
+[initial]
+m = 0.04
+"""
+    read = loads(text)
+    assert read.time == B
+    assert (read.drift - moving().drift).applyfunc(sp.expand).is_zero_matrix
+    np.testing.assert_allclose(read.process().kernel(0.7).cov, moving().process().kernel(0.7).cov, rtol=1e-13)
+    assert loads(dumps(read)) == read
+    with pytest.raises(sk.BadInput, match="unknown name 'B'"):
+        loads(text.replace('"x**2/2 + 2*m**2"', '"x**2/2*(1 + B)"'))
+    with pytest.raises(sk.BadInput, match="not both"):
+        loads(text + "[process]\nF = [[-1]]\nG = [[1]]\n")
+    with pytest.raises(sk.BadInput, match="rows of one length"):
+        loads('name = "p"\nstate = ["x"]\n[process]\nF = [["-1"]]\nG = [["1"], ["B"]]\n')
 
 
 def test_bad_input():
