@@ -18,7 +18,7 @@ from .clocks import Clock, constant
 from .errors import BadInput, unknown, whole
 from .numeric import numeric
 from .process import Process
-from .recipe import Recipe, parameter_values, resolved
+from .recipe import Recipe, parameter_values, resolved, starting
 from .zero import Verdict, decide_zero
 
 Array = NDArray[np.float64]
@@ -206,7 +206,7 @@ def _of_recipe(recipe: Recipe, given: tuple[tuple[str, Any], ...]) -> SDE:
     q = G.shape[1]
     values = {s.name: v for s, v in parameter_values(recipe, dict(given)).items()}
     clock = recipe.clock.resolve(lambda v: v.subs({s: values[s.name] for s in v.free_symbols}) if isinstance(v, sp.Expr) else v)  # type: ignore[attr-defined]
-    start = np.diag([float(dict(exact.initial).get(z, 0)) for z in state])
+    start = starting(state, exact.initial)
     made = _Maker(state, recipe.time, clock)
     return SDE(
         k, made.field(f, (k,)), made.field(G, (k, q)), noise_class, made.slopes(G, (k, q)), made.slopes(f, (k,)),

@@ -17,7 +17,7 @@ import sympy as sp
 from .clocks import Clock
 from .numeric import numeric
 from .process import Process
-from .recipe import initial_of, parameter_values
+from .recipe import initial_of, parameter_values, starting
 
 __all__ = ["Moving"]
 
@@ -66,7 +66,7 @@ class Moving:
     def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, limit: float = 20.0, **values: Any) -> Process:  # noqa: ARG002 - nothing to check
         """The process with numbers in the place of the parameters; arguments and errors as for :meth:`sdekit.Recipe.process`."""
         put = parameter_values(self, values)
-        start = dict(self.initial if initial is None else initial_of(self.state, initial))
+        start = self.initial if initial is None else initial_of(self.state, initial)
         k, q = self.F.shape[0], self.G.shape[1]
         drift, noise = (numeric((self.time,), [entry.subs(put) for entry in matrix]) for matrix in (self.F, self.G))
         by_name = {s.name: v for s, v in put.items()}
@@ -78,7 +78,7 @@ class Moving:
         def G(B: float) -> Any:
             return np.array(noise(B), float).reshape(k, q)
 
-        S0 = np.diag([float(start[z].subs(put)) if z in start else 0.0 for z in self.state])
+        S0 = starting(self.state, tuple((z, value.subs(put)) for z, value in start))
         return Process(F, G, S0, T, clock=clock, blocks=tuple(z.name for z in self.state), name=self.name)
 
     def _repr_latex_(self) -> str:

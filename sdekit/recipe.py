@@ -24,7 +24,7 @@ from .process import Process
 from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
 from .zero import Verdict
 
-__all__ = ["Recipe", "initial_of", "parameter_values", "resolved"]
+__all__ = ["Recipe", "initial_of", "parameter_values", "resolved", "starting"]
 
 
 def _expression(name: str, value: Any) -> sp.Expr:
@@ -238,6 +238,14 @@ def initial_of(state: tuple[sp.Symbol, ...], initial: Mapping[Any, Any]) -> tupl
     return tuple((_block(state, key), _expression(f"initial[{key}]", value)) for key, value in initial.items())
 
 
+def starting(state: tuple[sp.Symbol, ...], initial: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Covariance at t = 0, of variances that are numbers."""
+    for z, value in initial:
+        if not (value.is_real and value.is_finite and value >= 0):
+            raise BadInput(f"initial[{z}] = {value} must be a variance: a finite number that is not negative")
+    return np.diag([float(dict(initial).get(z, 0)) for z in state])
+
+
 def parameter_values(recipe: Any, given: Mapping[str, Any]) -> dict[sp.Symbol, sp.Expr]:
     """All parameters as exact numbers: given ones, then defaults, which may use other parameters."""
     defaults = dict(recipe.parameters)
@@ -306,7 +314,7 @@ def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None
             certificate.require(name)
     certificate.require("linear")
     F, G = _numbers(exact, linear_part(exact.state, exact.drift))
-    start = np.diag([float(dict(exact.initial).get(z, 0)) for z in exact.state])
+    start = starting(exact.state, exact.initial)
     by_name = {s.name: v for s, v in values.items()}
     clock = recipe.clock.resolve(lambda value: value.subs({s: by_name[s.name] for s in value.free_symbols}) if isinstance(value, sp.Expr) else value)  # type: ignore[attr-defined]
     blocks = tuple(z.name for z in exact.state)

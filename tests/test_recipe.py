@@ -223,3 +223,9 @@ def test_numeric_evaluation_of_the_symbolic_covariance_is_stable_enough_to_be_ch
         exact = mp.mpf(str(kernel.cov.det().subs(kernel.clock, sp.Float("8e-5", 60)).evalf(50)))
         assert abs(mp.mpf(float(process.kernel(1e-5).det)) / exact - 1) < 1e-11
     assert float(process.kernel(1e-5).det) == pytest.approx(6.838952622120e-15, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [-1, sp.I, sp.Rational(-8, 1) ** sp.Rational(1, 3), sp.oo])
+def test_initial_values_are_variances(value):
+    with pytest.raises(sk.BadInput, match="must be a variance"):
+        psld().process(Gamma=0.01, nu=4.01, M=0.25, initial={m: value})
