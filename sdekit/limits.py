@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 from sympy.polys.polyerrors import BasePolynomialError
@@ -14,6 +16,7 @@ from sympy.polys.polyerrors import BasePolynomialError
 __all__ = ["TooLong", "Watch"]
 
 Found = TypeVar("Found")
+_TICK = 0.02
 _GIVES_UP = (ArithmeticError, BasePolynomialError, NotImplementedError, RecursionError, TypeError, ValueError)
 
 
@@ -29,11 +32,18 @@ def _limited(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001 - as signal calls it
-        raise TooLong
+    quiet_until = 0.0
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - as signal calls it
+        nonlocal quiet_until
+        # an exception in a callback of the garbage collector is lost: wait for the next tick; and never raise twice on the way out
+        in_callback = frame is not None and any(getattr(call, "__code__", None) is frame.f_code for call in gc.callbacks)
+        if not in_callback and time.monotonic() >= quiet_until:
+            quiet_until = time.monotonic() + 1.0
+            raise TooLong
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), _TICK)
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """A limit of time on algebra."""
 
+import gc
 import signal
 import threading
 import time
@@ -23,6 +24,20 @@ def test_a_question_ends_with_its_share_and_the_timer_is_given_back():
     assert watch.ask(lambda: "quick", str) == "quick"
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_a_callback_of_the_garbage_collector_does_not_swallow_the_end():
+    def slow(phase, info):
+        for _ in range(20_000):
+            pass
+
+    gc.callbacks.append(slow)  # half of the time is spent in it
+    try:
+        start = time.monotonic()
+        assert "share" in Watch(0.6).ask(lambda: [gc.collect(0) + sum(range(60_000)) for _ in iter(int, 1)], str)
+        assert time.monotonic() - start < 5.0
+    finally:
+        gc.callbacks.remove(slow)
 
 
 def test_errors_of_the_algebra_are_answers_and_ours_are_not():

@@ -103,7 +103,7 @@ def test_malformed_specs_say_what_is_wrong_in_one_line(old, new, says):
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
-    [("beta_min = 8.0", "beta_min = -8.0", "beta_min"), ("T = 1.0", "T = 0", "T = "), ('m = "0.04*M"', 'm = "-0.04*M"', "not a covariance"),
+    [("beta_min = 8.0", "beta_min = -8.0", "beta_min"), ("T = 1.0", "T = 0", "T = "), ('m = "0.04*M"', 'm = "-0.04*M"', "must be a variance"),
      ("nu = 4.01", "nu = -4.01", "must be positive")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused_by_the_process(old, new, says):

@@ -234,7 +234,7 @@ def attempt(data, folder, watch, stages=("load", "certify", "process")):
     try:
         recipe = load(path)
         for stage in stages[1:]:
-            sk.certify(recipe, limit=LIMIT / 2) if stage == "certify" else recipe.process(limit=LIMIT / 2)
+            sk.certify(recipe, limit=LIMIT / 3) if stage == "certify" else recipe.process(limit=LIMIT / 3)
     except (sk.BadInput, sk.Refuted) as error:
         text = str(error)
         wrong = (
