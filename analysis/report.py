@@ -179,7 +179,7 @@ def _exact_section(process: Process, images: Any, quick: bool, step: Callable[[s
     law = images.gaussian()
     budgets = (10, 20, 50) if quick else (5, 10, 20, 35, 50, 100)
     methods = [make() for make in _METHODS]
-    table = work_precision(process, methods, [b for b in budgets if b >= 3], data=law)
+    table = work_precision(process, methods, budgets, data=law)
     chosen = [b for b in (10, 20, 50) if b in budgets]
     rows = []
     for method in methods:

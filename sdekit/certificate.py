@@ -352,7 +352,7 @@ def _hypoelliptic(recipe: Recipe, statement: str, normalisable: Claim, stationar
     reach = bracket_rank(state, recipe.drift, recipe.D)
     if reach.rank < n:
         return Claim(statement, Verdict.UNDECIDED, f"bracket rank {reach.rank} of {n}: noise is not seen to reach every direction")
-    if Verdict.REFUTED in (stationary.verdict, normalisable.verdict) or stationary.verdict is not Verdict.PROVED:
+    if stationary.verdict is not Verdict.PROVED:
         return Claim(statement, Verdict.UNDECIDED, f"bracket rank {n} of {n}, but stationarity is not proved")
     where = ", ".join(f"{z} = {v}" for z, v in sorted(reach.point.items(), key=str))
     elsewhere = [f"the rank is {n} elsewhere too"] if where else []

@@ -125,7 +125,7 @@ def decide_psd(D: sp.Matrix) -> Decision:
             found = decide_zero(D[i, j] - D[j, i])
             if found.verdict is not Verdict.PROVED:
                 return Decision(found.verdict, f"D[{i},{j}] - D[{j},{i}] should be 0: {found.evidence}", ((i, j), found.witness))
-    open_: list[str] = []
+    open_ = [f"whether {entry} is real is not known" for entry in D if not entry.is_extended_real][:1]
     count = 0
     for part in _parts(D):
         if len(part) > _ROWS and D.free_symbols:

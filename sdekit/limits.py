@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from sympy.polys.polyerrors import BasePolynomialError
 
+from .errors import BadInput, Refuted
+
 __all__ = ["TooLong", "Watch"]
 
 Found = TypeVar("Found")
@@ -69,5 +71,7 @@ class Watch:
                 return question()
         except TooLong:
             return otherwise(f"not settled in its share of {self.seconds:g} s")
+        except (BadInput, Refuted):
+            raise
         except _GIVES_UP as error:
             return otherwise(f"sympy gives up: {type(error).__name__}: {' '.join(str(error).split())[:200]}")

@@ -49,8 +49,8 @@ def kalman(F: sp.Matrix, D: sp.Matrix) -> Reach:
         blocks.append(F * blocks[-1])
     matrix = sp.Matrix.hstack(*blocks).applyfunc(sp.cancel)
     if not matrix.free_symbols:
-        rank = matrix.rank()
-        return Reach(rank, {}, [], None if rank == n else matrix.T.nullspace()[0])
+        rank = matrix.rank(iszerofunc=_is_zero)
+        return Reach(rank, {}, [], None if rank == n else matrix.T.nullspace(iszerofunc=_is_zero)[0])
     columns = [j for j in range(matrix.shape[1]) if any(matrix[:, j])]
     conditions: list[sp.Expr] = []
     for chosen in combinations(columns, n):

@@ -19,7 +19,7 @@ from .equation import CLASSES, SDE
 from .errors import BadInput, unknown, whole
 from .law import Law
 from .noise import PATH, PRIOR, Address, Noise, as_noise
-from .solve import Saved, _stops
+from .solve import Saved, stops_of
 
 Array = NDArray[np.float64]
 
@@ -273,7 +273,7 @@ def simulate(
     """
     stepper, sde = _prepare(method, SDE.of(source, **parameters))
     grid = _grid(sde.clock, times)
-    stops = _stops(grid, save)
+    stops = stops_of(grid, save)
     noise = as_noise(seed)
     z = _begin(sde, start, n, noise)
     shape = np.shape(sde.noise(z, grid[0]))

@@ -21,7 +21,7 @@ from .tableau import ByTerms, Rows, Stacked, Step
 
 Array = NDArray[np.float64]
 
-__all__ = ["Event", "Item", "Program", "Saved", "assemble", "program", "solve"]
+__all__ = ["Event", "Item", "Program", "Saved", "assemble", "program", "solve", "stops_of"]
 
 _AHEAD = 1 << 20  # normals drawn ahead of their use
 
@@ -166,7 +166,7 @@ class Saved(NamedTuple):
         return self.state[:, 0]
 
 
-def _stops(times: Array, save: str | Sequence[float] | None) -> frozenset[int]:
+def stops_of(times: Array, save: str | Sequence[float] | None) -> frozenset[int]:
     """Indices of the nodes to save."""
     if save is None:
         return frozenset()
@@ -225,7 +225,7 @@ def solve(
         executor = Stacked if is_torch(reference) and reference.device.type == "cuda" else ByTerms
     tables = prog.tables(executor, reference)
     times, items = prog.times, prog.items
-    stops = _stops(times, save)
+    stops = stops_of(times, save)
     kept: list[tuple[float, Any]] = []
     xp = namespace(reference)
     engine = executor(state, prog.width)

@@ -74,6 +74,9 @@ def test_matrices_of_numbers_are_decided(entries, square):
         (sp.diag(0, a, 1, 2, 3, 4, 5, n).tolist(), P),
         ([[x**2 - x + 1, 0], [0, 1]], P),
         ([[sp.Function("g")(x), 0], [0, 1]], U),
+        ([[sp.Function("g")(1)]], U),
+        ([[sp.I]], U),
+        ([[1, sp.I * x], [sp.I * x, 1]], U),  # symmetric, with nonnegative minors, and not real
     ],
 )
 def test_matrices_of_expressions(D, verdict):
