@@ -36,6 +36,10 @@ def test_known_ranks():
         ((x, m), [m, -x], sp.zeros(2), 0),
         ((x, m), [m**2, 0], sp.diag(0, 1), 2),  # at almost every point, by [[X0, e], e]
         ((x,), [-x], sp.Matrix([[1 + x**2]]), 1),
+        # X1 along v = (x, m), X0 = f - div D = (-m, x): rays turn into rays, [X0, v] = 0, so only v is reached
+        ((x, m), [3 * x - m, 3 * m + x], sp.Matrix([[x**2, x * m], [x * m, m**2]]), 1),
+        # v = (1, x^2), f = div D = (0, 2 x): X0 = 0, and the curve m = x^3/3 + c is never left
+        ((x, m), [0, 2 * x], sp.Matrix([[1, x**2], [x**2, x**4]]), 1),
     ):
         assert bracket_rank(state, sp.Matrix(f), sp.Matrix(D)).rank == rank
 
