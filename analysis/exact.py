@@ -21,6 +21,7 @@ from ..law import Gaussian
 from ..methods import Method
 from ..plans import Move, Plan, Run
 from ..process import Process
+from ..propagation import Loudness
 from ..reverse import Reverse
 from ..sampling import prepare
 from ..solve import Program, assemble
@@ -75,10 +76,10 @@ def probe(program: Program, mean: Array, variances: Array, replace: Mapping[int,
     return Affine(state[:, :k], state[:, k], state[:, fixed:])
 
 
-def reverse_transition(process: Process, noise: float, s: float, t: float, mean: Array, variances: Array) -> Affine:
+def reverse_transition(process: Process, noise: Loudness, s: float, t: float, mean: Array, variances: Array) -> Affine:
     """The exact reverse equation from ``t`` down to ``s > 0`` under the true score of modes ``N(mean, variances)``."""
     psi_s, psi_t = process.kernel(s).psi, process.kernel(t).psi
-    if process.k == 1:
+    if process.k == 1 and not callable(noise):
         low, high = float(process.sigma_eff(s)) ** 2, float(process.sigma_eff(t)) ** 2
         log_ratio = np.log((variances + low) / (variances + high))
         ratio = float(psi_s[0] / psi_t[0])
@@ -88,7 +89,7 @@ def reverse_transition(process: Process, noise: float, s: float, t: float, mean:
     else:
         way = Reverse(process, noise).propagate([s], [t], variances)
         gain = np.moveaxis(way.gain[:, 0], 0, -1)
-        chol = np.moveaxis(way.chol[:, 0], 0, -1) if noise > 0.0 else np.zeros((process.k, 0, len(variances)))
+        chol = np.moveaxis(way.chol[:, 0], 0, -1) if callable(noise) or noise > 0.0 else np.zeros((process.k, 0, len(variances)))
     offset = np.multiply.outer(psi_s, mean) - np.einsum("ijd,jd->id", gain, np.multiply.outer(psi_t, mean))
     return Affine(gain, offset, chol)
 

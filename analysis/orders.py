@@ -119,13 +119,13 @@ def order(
     make = _family(grid, process)
     counts = np.array(sorted(steps))
     if isinstance(law, Mixture):
-        if method.noise > 0.0:
+        if method.noisy:
             raise BadInput("a mixture has no exact law under noise: measure weak orders on Gaussian data, or noise=0 on the mixture")
-        error, kind, claimed = _path_error(process, law), "path", method.orders.ode
-    elif method.noise > 0.0:
+        error, kind, claimed = _path_error(process, law), "path", _claim(method, process)
+    elif method.noisy:
         error, kind, claimed = _law_error(process, law), "weak", method.orders.weak
     else:
-        error, kind, claimed = _map_error(process, law, start), "ode", method.orders.ode
+        error, kind, claimed = _map_error(process, law, start), "ode", _claim(method, process)
     if start == "exact":
         if kind != "ode":
             raise BadInput("start='exact' needs Gaussian data and a method without noise")
@@ -139,6 +139,11 @@ def order(
         window = (float(levels[0]), float(levels[1]))
         errors.append(error(Plan(make(int(n)), method)))
     return _judge(method, process, kind, counts, np.array(errors), window, claimed)
+
+
+def _claim(method: Method, process: Process) -> float | None:
+    one = method.orders.one_block
+    return method.orders.ode if one is None or process.k > 1 else one
 
 
 def _judge(
@@ -201,7 +206,7 @@ def _map_error(process: Process, law: Gaussian, start: str) -> Callable[[Plan], 
         replaced = None
         if start == "exact":
             first = max((i for i, item in enumerate(prog.items) if item.fresh), default=0)
-            warm = first + _warm_up(plan)
+            warm = first + plan.method.history
             replaced = {}
             for i in range(1, min(warm, len(times) - 2) + 1):
                 part = reverse_transition(process, 0.0, times[i], times[0], mean, variances)
@@ -213,11 +218,6 @@ def _map_error(process: Process, law: Gaussian, start: str) -> Callable[[Plan], 
         return float(np.max(np.linalg.norm(solve_lower(low, np.concatenate([gap, shift], axis=-1)), axis=(-2, -1))))
 
     return error
-
-
-def _warm_up(plan: Plan) -> int:
-    """Steps until the method's memory is full: tried with two parts more than any shipped method keeps."""
-    return int(dict(plan.method.params).get("order", 1)) - 1
 
 
 def _law_error(process: Process, law: Gaussian) -> Callable[[Plan], float]:

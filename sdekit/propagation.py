@@ -9,6 +9,7 @@ with ``Omega`` skew: a rotation for the ODE, a contraction with noise.  All inte
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from typing import Self
@@ -22,12 +23,20 @@ from .process import Process
 
 Array = NDArray[np.float64]
 
-__all__ = ["Propagation"]
+Loudness = float | Callable[[Array], Array]
+"""Noise level of a reverse equation: a number, or a function of ``sigma_eff``."""
+
+__all__ = ["Loudness", "Propagation", "loudness", "side_by_side"]
 
 _NODES = 8
 _PANEL = 0.5  # longest panel, in log t and in log sigma_eff
 _TURN = 2.0  # and in the integral of the generator's norm, where the collocation is exact to rounding
 _PASSES = 8  # of refinement
+
+
+def loudness(noise: Loudness, sigma: Array) -> Array:
+    """The noise level at the levels ``sigma``, an array of their shape."""
+    return np.broadcast_to(noise(sigma) if callable(noise) else noise, sigma.shape)
 
 
 class _Panels:
@@ -75,11 +84,11 @@ class Propagation:
         ``L^-1 G`` at the nodes, ``G`` the noise in time.
     nodes, ends : arrays (*modes, panels, m, k, k), (*modes, n, k, k)
         ``M(s, r)`` at the nodes ``r`` and ``M(s, t)``.
-    measure : array (panels, m)
-        Weights of the quadrature in ``r``.
+    measure, loud : arrays (panels, m)
+        Weights of the quadrature in ``r``, and the noise level at its nodes.
     """
 
-    def __init__(self, process: Process, noise: float, s: Array, t: Array, variance: Array) -> None:
+    def __init__(self, process: Process, noise: Loudness, s: Array, t: Array, variance: Array) -> None:
         k = process.k
         self.process, self.noise, self.variance = process, noise, variance
         panels = _Panels.cover(process, s, t)
@@ -112,14 +121,15 @@ class Propagation:
         self.nodes = start[..., None, :, :] @ X
 
     def _generator(self, panels: _Panels) -> Array:
-        """``(Omega + noise^2 K / 2) dr`` at the nodes; keeps ``inner`` and ``measure``."""
+        """``(Omega + noise^2 K / 2) dr`` at the nodes; keeps ``inner``, ``measure`` and ``loud``."""
         process = self.process
         lower = self._factor(panels.kernel)
         self.measure = collocation()[1] * panels.dr
         self.inner = solve_lower(lower, process.noise(panels.r))
         K = self.inner @ np.swapaxes(self.inner, -1, -2)
         upper = np.triu(solve_lower(lower, process.drift(panels.r) @ lower) + 0.5 * K, 1)
-        return np.asarray(panels.dr[..., None, None] * (upper - np.swapaxes(upper, -1, -2) + 0.5 * self.noise**2 * K))
+        self.loud = loudness(self.noise, panels.kernel.sigma_eff)
+        return np.asarray(panels.dr[..., None, None] * (upper - np.swapaxes(upper, -1, -2) + 0.5 * self.loud[..., None, None] ** 2 * K))
 
     def _factor(self, kernel: Kernel) -> Array:
         if self.variance.ndim == 0 and self.variance == 0.0:
@@ -142,11 +152,11 @@ class Propagation:
     @property
     def chol(self) -> Array:
         r"""Lower factors of the noise that each interval adds, :math:`\lambda^2 \int_s^t \Phi(s,r) G G^T \Phi(s,r)^T dr`."""
-        columns = self.noise * np.sqrt(self.measure)[..., None, None] * self.spread
-        return np.stack([triangular(_side_by_side(columns[..., a:b, :, :, :])) for a, b in self.panels.spans], axis=-3)
+        columns = (self.loud * np.sqrt(self.measure))[..., None, None] * self.spread
+        return np.stack([triangular(side_by_side(columns[..., a:b, :, :, :])) for a, b in self.panels.spans], axis=-3)
 
 
-def _side_by_side(columns: Array) -> Array:
+def side_by_side(columns: Array) -> Array:
     """(..., panels, m, k, q) to (..., k, panels m q)."""
     moved = np.moveaxis(columns, -2, -4)
     return moved.reshape(*moved.shape[:-3], -1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -93,12 +93,7 @@ def _expression_clock(rate: str, T: float) -> clocks.Expression:
 
 
 Reader = Callable[[str, Any], Any]
-_METHODS: dict[str, tuple[Callable[..., Method], dict[str, Reader]]] = {
-    "euler": (methods.euler, {"noise": _number}),
-    "heun": (methods.heun, {"noise": _number}),
-    "exponential": (methods.exponential, {"order": _whole, "of": _text, "noise": _number}),
-    "exponential_rk": (methods.exponential_rk, {"order": _whole}),
-}
+_ANNOTATED: dict[str, Reader] = {"float": _number, "int": _whole, "str": _text, "bool": _flag, "float | None": _optional}
 _GRIDS: dict[str, tuple[Callable[..., grids.Grid], dict[str, Reader]]] = {
     "karras": (grids.karras, {"n": _whole, "sigma_min": _number, "sigma_max": _number, "rho": _number, "zero": _flag}),
     "logsnr": (grids.logsnr, {"n": _whole, "sigma_min": _number, "sigma_max": _number, "zero": _flag}),
@@ -113,7 +108,6 @@ _CLOCKS: dict[str, tuple[Callable[..., clocks.Clock], dict[str, Reader]]] = {
     "cosine": (clocks.cosine, {"s": _number, "T": _number}),
     "expression": (_expression_clock, {"rate": _text, "T": _number}),
 }
-_CHOICES: dict[str, tuple[Any, ...]] = {"of": ("data", "eps")}
 _TRANSFORMS: dict[str, dict[str, Reader]] = {
     "denoise": {},
     "ancestral": {"eta": _number},
@@ -196,19 +190,26 @@ def _recipe(process: Process) -> str | None:
 
 
 def _method(method: Method) -> dict[str, Any]:
-    """The constructor and the arguments that give an equal method."""
-    given = {**dict(method.params), "noise": method.noise}
-    for name, (make, readers) in _METHODS.items():
-        options = [(given[key],) if key in given else _CHOICES.get(key, (2,)) for key in readers]
-        for values in product(*options):
-            arguments = dict(zip(readers, values, strict=True))
-            try:
-                made = make(**arguments)
-            except BadInput:
-                continue
-            if made == method:
-                return {"kind": "method", "name": name, **{k: float(v) if readers[k] is _number else v for k, v in arguments.items()}}
-    raise BadInput(f"method {_short(method.name)} cannot be written: it is the user's own; known: {', '.join(_METHODS)}")
+    """The constructor and its arguments, if they give an equal method."""
+    name, arguments = method.origin or ("", ())
+    if name not in methods.__all__ or getattr(methods, name)(**dict(arguments)) != method:
+        raise BadInput(f"method {_short(method.name)} cannot be written: it is the user's own, not one of sdekit.methods")
+    readers = _parameters(name)
+    return {"kind": "method", "name": name, **{k: float(v) if readers[k] is _number else v for k, v in arguments}}
+
+
+def _parameters(name: str) -> dict[str, Reader]:
+    """The parameters of a method's constructor, read as they are annotated."""
+    return {key: _ANNOTATED[parameter.annotation] for key, parameter in inspect.signature(getattr(methods, name)).parameters.items()}
+
+
+def _read_method(key: str, record: Any) -> Method:
+    name = record.get("name")
+    known = [own for own in methods.__all__ if own.islower()]
+    if not isinstance(name, str) or name not in known:
+        raise BadInput(f"{key}.name: {unknown('name', _short(name), known)}")
+    made: Method = getattr(methods, name)(**_entries(key, {k: v for k, v in record.items() if k != "name"}, _parameters(name)))
+    return made
 
 
 def _grid(grid: Any) -> dict[str, Any]:
@@ -323,7 +324,7 @@ def _read_jump(key: str, record: Any) -> Jump:
 
 
 _KINDS: dict[str, Reader] = {
-    "process": _read_process, "plan": _read_plan, "method": _chosen(_METHODS), "grid": _chosen(_GRIDS), "run": _read_run, "jump": _read_jump,
+    "process": _read_process, "plan": _read_plan, "method": _read_method, "grid": _chosen(_GRIDS), "run": _read_run, "jump": _read_jump,
     "clock": _chosen(_CLOCKS), "transform": _read_transform,
 }  # fmt: skip
 

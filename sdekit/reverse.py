@@ -10,9 +10,9 @@ because the score is :math:`-S^{-1}(z - \psi D)` with ``D`` the denoised data.  
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,13 +20,20 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import BadInput, finite
 from .kernel import Kernel, solve_lower, triangular
 from .process import Process
-from .propagation import Propagation
+from .propagation import Loudness, Propagation, loudness, side_by_side
 
 Array = NDArray[np.float64]
 
-__all__ = ["Flow", "Leg", "Point", "Reverse", "lagrange"]
+__all__ = ["CLOCKS", "EpsilonFlow", "Flow", "Leg", "Point", "Reverse", "Stages", "lagrange"]
 
 _LOUDEST = 100.0  # highest noise level
+
+CLOCKS: dict[str, Callable[[Array, Array], Array]] = {
+    "log": lambda _, sigma: -np.log(sigma),
+    "sigma": lambda _, sigma: sigma,
+    "time": lambda t, _: t,
+}
+"""Variables in which methods interpolate, and place stages: functions of the time and its level."""
 
 
 def lagrange(nodes: Sequence[float], u: Array) -> Array:
@@ -49,20 +56,27 @@ class Flow:
         :math:`\Phi(s, t)`.
     chol : array (k, k)
         Lower factor of the noise that the step adds, :math:`\lambda^2 \int_s^t \Phi(s,r) G G^T \Phi(s,r)^T dr`.
-    u : array (m,)
-        :math:`-\log \sigma_{eff}` at the quadrature nodes.
+    t, sigma : arrays (m,)
+        Times and levels of the quadrature nodes.
     pull : array (m, k)
-        Weighted :math:`c\,\Phi(s,r) G G^T S_r^{-1} \psi_r`: the weight of data ``D(u)`` in the new state.
+        Weighted :math:`c\,\Phi(s,r) G G^T S_r^{-1} \psi_r`: the weight of the data ``D`` at the node in the new state.
     """
 
     gain: Array
     chol: Array
-    u: Array
+    t: Array
+    sigma: Array
     pull: Array
 
-    def weights(self, nodes: Sequence[float]) -> Array:
-        """Weights (len(nodes), k) of data interpolated in ``u`` through ``nodes``; they sum to ``psi_s - gain psi_t``."""
-        return np.asarray(lagrange(nodes, self.u) @ self.pull)
+    def weights(self, nodes: Sequence[float], clock: str = "log") -> Array:
+        """Weights (len(nodes), k) of data interpolated in ``clock`` through ``nodes``; they sum to ``psi_s - gain psi_t``."""
+        return np.asarray(lagrange(nodes, CLOCKS[clock](self.t, self.sigma)) @ self.pull)
+
+    def then(self, later: Flow) -> Flow:
+        """This step followed by ``later``, which starts where it ends."""
+        t, sigma = np.concatenate([self.t, later.t]), np.concatenate([self.sigma, later.sigma])
+        chol = triangular(np.concatenate([later.gain @ self.chol, later.chol], axis=-1))
+        return Flow(later.gain @ self.gain, chol, t, sigma, np.concatenate([self.pull @ later.gain.T, later.pull]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,21 +89,29 @@ class EpsilonFlow:
         Inverse of the forward mean, :math:`e^{-FB}`: large over long steps, so keep eps-methods out of float32.
     chol : array (k, k)
         Lower factor of the noise that the step adds.
-    u, pull : arrays (m,), (m, k, k)
-        Quadrature nodes in :math:`-\log\sigma_{eff}`, and the weight of ``eps(u)`` in the new state.
+    t, sigma, pull : arrays (m,), (m,), (m, k, k)
+        Times and levels of the quadrature nodes, and the weight of eps there in the new state.
     whole : array (k, k)
         Weight of a constant eps in the ODE, ``R_s - back R_t``.
     """
 
     back: Array
     chol: Array
-    u: Array
+    t: Array
+    sigma: Array
     pull: Array
     whole: Array
 
-    def weights(self, nodes: Sequence[float]) -> Array:
-        """Weights (len(nodes), k, k) of eps interpolated in ``u`` through ``nodes``."""
-        return np.tensordot(lagrange(nodes, self.u), self.pull, axes=1)
+    def weights(self, nodes: Sequence[float], clock: str = "log") -> Array:
+        """Weights (len(nodes), k, k) of eps interpolated in ``clock`` through ``nodes``."""
+        return np.tensordot(lagrange(nodes, CLOCKS[clock](self.t, self.sigma)), self.pull, axes=1)
+
+    def then(self, later: EpsilonFlow) -> EpsilonFlow:
+        """This step followed by ``later``, which starts where it ends."""
+        t, sigma = np.concatenate([self.t, later.t]), np.concatenate([self.sigma, later.sigma])
+        chol = triangular(np.concatenate([later.back @ self.chol, later.chol], axis=-1))
+        pull = np.concatenate([later.back @ self.pull, later.pull])
+        return EpsilonFlow(later.back @ self.back, chol, t, sigma, pull, later.whole + later.back @ self.whole)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +141,10 @@ class Point:
         """``-log sigma_eff``."""
         return -float(np.log(self.sigma))
 
+    def on(self, clock: str) -> float:
+        """Where the point is on ``clock``, one of ``CLOCKS``."""
+        return float(CLOCKS[clock](np.asarray(self.t), np.asarray(self.sigma)))
+
     def drift(self, z: Array, score: Array) -> Array:
         r"""``F z - c G G^T s`` as a combination of registers."""
         return np.asarray(self.F @ z - self.pull @ score)
@@ -140,8 +166,9 @@ class Reverse:
     Parameters
     ----------
     process : Process
-    noise : float
-        0 is the probability-flow ODE, 1 the reverse SDE; any nonnegative value has the same marginals.
+    noise : float or callable
+        0 is the probability-flow ODE, 1 the reverse SDE; any nonnegative value has the same marginals.  A function of ``sigma_eff`` (arrays
+        to arrays) gives each level its own.
 
     Raises
     ------
@@ -150,13 +177,23 @@ class Reverse:
     """
 
     process: Process
-    noise: float = 0.0
+    noise: Loudness = 0.0
 
     def __post_init__(self) -> None:
-        if finite("noise", self.noise) < 0.0:
+        if callable(self.noise):
+            top = float(self.process.sigma_eff(self.process.T))
+            values = np.asarray(self.noise(top * np.logspace(-6.0, 0.0, 25)), float)
+        else:
+            values = np.array([finite("noise", self.noise)])
+        if not np.all(np.isfinite(values)) or np.min(values) < 0.0:
             raise BadInput(f"noise = {self.noise!r} must be nonnegative (0: ODE, 1: reverse SDE)")
-        if self.noise > _LOUDEST:
+        if np.max(values) > _LOUDEST:
             raise BadInput(f"noise = {self.noise!r} is above {_LOUDEST:g}: the equation is then stiffer than any grid resolves")
+
+    @property
+    def noisy(self) -> bool:
+        """Whether it has noise: False for the ODE."""
+        return callable(self.noise) or self.noise > 0.0
 
     def leg(self, times: ArrayLike) -> Leg:
         """All that depends on time, for a run of steps through the decreasing ``times``."""
@@ -177,6 +214,7 @@ class Leg:
         self.times = times
         self.ends = bool(times[-1] == 0.0)
         self._inner = times[:-1] if self.ends else times
+        self._fine: dict[tuple[str, tuple[float, ...]], Leg] = {}
 
     @property
     def steps(self) -> int:
@@ -201,11 +239,10 @@ class Leg:
             return []
         way = self.reverse.propagate(t[1:], t[:-1])
         kernel, k = way.panels.kernel, self.reverse.process.k
-        c = 0.5 * (1.0 + self.reverse.noise**2)
-        pull = c * way.measure[..., None] * (way.spread @ (np.swapaxes(way.inner, -1, -2) @ kernel.whitened[..., None]))[..., 0]
-        u = -np.log(kernel.sigma_eff)
-        gain, chol = way.gain, way.chol
-        return [Flow(gain[i], chol[i], u[a:b].ravel(), pull[a:b].reshape(-1, k)) for i, (a, b) in enumerate(way.panels.spans)]
+        c = 0.5 * (1.0 + way.loud**2)
+        pull = (c * way.measure)[..., None] * (way.spread @ (np.swapaxes(way.inner, -1, -2) @ kernel.whitened[..., None]))[..., 0]
+        r, sigma, gain, chol = way.panels.r, kernel.sigma_eff, way.gain, way.chol
+        return [Flow(gain[i], chol[i], r[a:b].ravel(), sigma[a:b].ravel(), pull[a:b].reshape(-1, k)) for i, (a, b) in enumerate(way.panels.spans)]
 
     @cached_property
     def _rotation(self) -> Propagation:
@@ -227,31 +264,83 @@ class Leg:
     @cached_property
     def epsilon_flows(self) -> list[EpsilonFlow]:
         """One EpsilonFlow for each step between times before 0."""
-        process, noise, t = self.reverse.process, self.reverse.noise, self._inner
+        process, t = self.reverse.process, self._inner
         if len(t) < 2:
             return []
         way, turns, k = self._rotation, self.turns, process.k
         panels = way.panels
         step = process.transition(t[1:], t[:-1])
         back = np.linalg.inv(step.mean)
-        chol = noise * triangular(back @ step.chol)
         rotation = np.swapaxes(way.nodes, -1, -2) @ np.stack(turns[1:])[panels.owner][:, None]
         there = np.linalg.inv(process.transition(t[1:][panels.owner, None], panels.r).mean)
-        c = 0.5 * (1.0 + noise**2)
-        pull = -c * way.measure[..., None, None] * (there @ process.noise(panels.r) @ np.swapaxes(way.inner, -1, -2) @ rotation)
-        u = -np.log(panels.kernel.sigma_eff)
-        root = np.stack(self.roots)
+        sigma = panels.kernel.sigma_eff
+        loud = loudness(self.reverse.noise, sigma)
+        spread = there @ process.noise(panels.r)
+        pull = -(0.5 * (1.0 + loud**2) * way.measure)[..., None, None] * (spread @ np.swapaxes(way.inner, -1, -2) @ rotation)
+        noise, root = self.reverse.noise, np.stack(self.roots)
         whole = root[1:] - back @ root[:-1]
-        return [EpsilonFlow(back[i], chol[i], u[a:b].ravel(), pull[a:b].reshape(-1, k, k), whole[i]) for i, (a, b) in enumerate(panels.spans)]
+        if callable(noise):
+            columns = (loud * np.sqrt(way.measure))[..., None, None] * spread
+            chol = np.stack([triangular(side_by_side(columns[a:b])) for a, b in panels.spans])
+        else:
+            chol = noise * triangular(back @ step.chol)
+        r = panels.r
+        return [
+            EpsilonFlow(back[i], chol[i], r[a:b].ravel(), sigma[a:b].ravel(), pull[a:b].reshape(-1, k, k), whole[i])
+            for i, (a, b) in enumerate(panels.spans)
+        ]
+
+    def stages(self, i: int, clock: str, parts: tuple[float, ...]) -> Stages:
+        """Step ``i`` with stages at the given ``parts`` of it, in (0, 1) and increasing, measured on ``clock``."""
+        if (clock, parts) not in self._fine:
+            self._fine[clock, parts] = Leg(self.reverse, self._refined(clock, parts))
+        return Stages(self._fine[clock, parts], i * (len(parts) + 1), len(parts) + 1)
+
+    def _refined(self, clock: str, parts: tuple[float, ...]) -> Array:
+        t = self._inner
+        if clock == "time":
+            inner = t[:-1, None] + np.array(parts) * np.diff(t)[:, None]
+        else:
+            process = self.reverse.process
+            sigma = process.sigma_eff(t)
+            on = np.log(sigma) if clock == "log" else sigma
+            level = on[:-1, None] + np.array(parts) * np.diff(on)[:, None]
+            inner = process.time_of(np.exp(level) if clock == "log" else level)
+        return np.append(np.concatenate([t[:-1, None], inner], axis=1).ravel(), t[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """One step of a leg with stages inside: number 0 is its start, ``n`` its end."""
+
+    _leg: Leg
+    _first: int
+    n: int
+
+    def point(self, j: int) -> Point:
+        """The reverse equation at stage ``j``."""
+        return self._leg.points[self._first + j]
+
+    def root(self, j: int) -> Array:
+        """Rotation-free root at stage ``j``."""
+        return self._leg.roots[self._first + j]
+
+    def flow(self, i: int, j: int) -> Flow:
+        """From stage ``i`` to stage ``j > i``."""
+        return reduce(Flow.then, self._leg.flows[self._first + i : self._first + j])
+
+    def epsilon_flow(self, i: int, j: int) -> EpsilonFlow:
+        """From stage ``i`` to stage ``j > i``, in eps."""
+        return reduce(EpsilonFlow.then, self._leg.epsilon_flows[self._first + i : self._first + j])
 
 
 def points(reverse: Reverse, times: Array, kernel: Kernel) -> list[Point]:
     """Points at ``times``, whose kernel is known."""
     process = reverse.process
     F, G = process.drift(times), process.noise(times)
-    pull = 0.5 * (1.0 + reverse.noise**2) * G @ np.swapaxes(G, -1, -2)
     sigma, observe = kernel.sigma_eff, kernel.observe
+    loud = loudness(reverse.noise, sigma)[..., None, None]
+    pull, spread = 0.5 * (1.0 + loud**2) * G @ np.swapaxes(G, -1, -2), loud * G
     return [
-        Point(float(times[i]), float(sigma[i]), kernel.psi[i], kernel.chol[i], observe[i][None], F[i], pull[i], reverse.noise * G[i])
-        for i in range(len(times))
+        Point(float(times[i]), float(sigma[i]), kernel.psi[i], kernel.chol[i], observe[i][None], F[i], pull[i], spread[i]) for i in range(len(times))
     ]

@@ -104,7 +104,7 @@ def _items(move: Move, process: Process, state_model: bool) -> list[Item]:
     out = []
     for i in range(leg.steps):
         step = Step(leg, i, memory, state_model)
-        rows = _end(step, move.method.noise > 0.0) if step.s == 0.0 else move.method.rows(step)
+        rows = _end(step, leg.reverse.noisy) if step.s == 0.0 else move.method.rows(step)
         memory = step.kept
         addresses = tuple(Address(METHOD, move.leg, move.first + i, slot) for slot in range(rows.noises))
         out.append(Item(rows, step.t, step.s, addresses, i == 0))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ._array import is_torch, like, namespace
 from .errors import BadInput
-from .reverse import EpsilonFlow, Flow, Leg, Point
+from .reverse import EpsilonFlow, Flow, Leg, Point, Stages
 
 Array = NDArray[np.float64]
 Terms = tuple[tuple[float, int], ...]
@@ -144,6 +144,10 @@ class Step:
     def epsilon_flow(self) -> EpsilonFlow:
         """Propagator and eps weights of the step."""
         return self.leg.epsilon_flows[self.i]
+
+    def stages(self, clock: str, *parts: float) -> Stages:
+        """Stages inside the step, at the given increasing parts of it in (0, 1), measured on ``clock``: "log", "sigma" or "time"."""
+        return self.leg.stages(self.i, clock, parts)
 
     def _new(self, kind: list[int]) -> Array:
         index = self._known + len(self._answers) + len(self._noises)

@@ -14,12 +14,13 @@ import sdekit as sk
 from sdekit import BadInput, catalogue, clocks, grids, methods, plans
 from sdekit.law import Gaussian
 from sdekit.plans import Jump, Run
-from sdekit.record import _GRIDS, _METHODS, FORMAT, from_record, to_record
+from sdekit.record import _GRIDS, FORMAT, from_record, to_record
 
 KARRAS = grids.karras(7, 0.003, 60.0, 6.5)
 METHODS = [
     methods.euler(), methods.euler_maruyama(), methods.euler(0.3), methods.heun(), methods.heun(1.0), methods.ddim(), methods.exponential(2),
     methods.exponential(3, of="eps"), methods.exponential(1, noise=1.0), methods.exponential(2, "eps", 0.5), methods.exponential_rk(2),
+    *(make() for make in methods.SHIPPED.values()),
 ]  # fmt: skip
 GRIDS = [
     KARRAS, grids.karras(5, zero=False), grids.logsnr(9), grids.logsnr(4, 0.01, 3.0, True), grids.uniform(6), grids.uniform(6, 0.05),
@@ -96,7 +97,8 @@ def test_samples_are_bitwise_equal(plan):
 
 
 def test_every_constructor_is_known():
-    assert set(_METHODS) | {"Method", "Orders", "ddim", "euler_maruyama"} >= set(methods.__all__)
+    constructors = set(methods.__all__) - {"Method", "Orders", "SHIPPED"}
+    assert {make().origin[0] for make in methods.SHIPPED.values()} == constructors
     assert set(_GRIDS) | {"Grid"} == set(grids.__all__)
 
 

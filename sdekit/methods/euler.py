@@ -5,19 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from ..tableau import Rows, Step
-from ._record import Method, Orders
+from ._record import Method, Orders, constructor
 
 __all__ = ["euler", "euler_maruyama"]
 
 
 def _rows(step: Step) -> Rows:
     out = step.z - step.h * step.here.drift(step.z, step.ask(step.z, step.here).score)
-    if step.leg.reverse.noise > 0.0:
+    if step.leg.reverse.noisy:
         spread = step.here.noise
         out = out + np.sqrt(step.h) * spread @ step.noise(spread.shape[1])
     return step.rows(out)
 
 
+@constructor
 def euler(noise: float = 0.0) -> Method:
     r"""Euler's method on the reverse equation, Euler-Maruyama for ``noise > 0``.
 
@@ -34,6 +35,10 @@ def euler(noise: float = 0.0) -> Method:
     return Method(name, _rows, noise=noise, orders=orders, reference="Maruyama 1955; Song et al. 2021, arXiv:2011.13456")
 
 
+@constructor
 def euler_maruyama() -> Method:
     """``euler(noise=1)``."""
     return euler(noise=1.0)
+
+
+SHIPPED = {"euler": euler, "euler_maruyama": euler_maruyama}

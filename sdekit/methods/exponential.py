@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import BadInput, unknown, whole
 from ..tableau import Rows, Step
-from ._record import Method, Orders
+from ._record import Method, Orders, constructor
 
 __all__ = ["ddim", "exponential", "exponential_rk"]
 
@@ -21,7 +21,7 @@ def _data(step: Step, order: int) -> Rows:
     past = [step.ask(step.z, step.here).data, *step.memory][:order]
     flow = step.flow
     out = flow.gain @ step.z + sum(w[:, None] @ d for w, d in zip(flow.weights(_nodes(step, len(past))), past, strict=True))
-    if step.leg.reverse.noise > 0.0:
+    if step.leg.reverse.noisy:
         out = out + flow.chol @ step.noise(len(flow.chol))
     return step.rows(out, keep=past[: order - 1])
 
@@ -31,11 +31,12 @@ def _epsilon(step: Step, order: int) -> Rows:
     past = [eps, *step.memory][:order]
     flow = step.epsilon_flow
     out = flow.back @ step.z + sum(w @ e for w, e in zip(flow.weights(_nodes(step, len(past))), past, strict=True))
-    if step.leg.reverse.noise > 0.0:
+    if step.leg.reverse.noisy:
         out = out + flow.chol @ step.noise(len(flow.chol))
     return step.rows(out, keep=past[: order - 1])
 
 
+@constructor
 def exponential(order: int = 2, of: str = "data", noise: float = 0.0) -> Method:
     r"""Exponential multistep (Adams) method of ``order`` 1, 2 or 3: one model call a step, for the ODE and the SDE and any number of blocks.
 
@@ -71,9 +72,10 @@ def exponential(order: int = 2, of: str = "data", noise: float = 0.0) -> Method:
     orders = Orders(ode=min(order, 2), exact_start=order) if noise == 0.0 else Orders(weak=min(order, 2))
     name = f"exponential({order}" + (', of="eps"' if of == "eps" else "") + (f", noise={noise:g}" if noise else "") + ")"
     reference = "Lu et al. 2022, arXiv:2211.01095 (2M, 3M, corrected); Zhang and Chen 2022, arXiv:2204.13902"
-    return Method(name, _data if of == "data" else _epsilon, (("order", order),), noise=noise, orders=orders, reference=reference)
+    return Method(name, _data if of == "data" else _epsilon, (("order", order),), noise=noise, history=order - 1, orders=orders, reference=reference)
 
 
+@constructor
 def ddim() -> Method:
     """DDIM with eta = 0: ``exponential(1)``, exact for a point mass (Song, Meng and Ermon 2020, arXiv:2010.02502)."""
     return exponential(1)
@@ -87,6 +89,7 @@ def _trapezoid(step: Step) -> Rows:
     return step.rows(flow.back @ step.z + 0.5 * flow.whole @ (here + there), embedded=guess)
 
 
+@constructor
 def exponential_rk(order: int = 2) -> Method:
     r"""Exponential Runge-Kutta method of order 2: EDM's Heun step in :math:`\sigma_{eff}` with the exact transfer, for every process.
 
@@ -104,3 +107,16 @@ def exponential_rk(order: int = 2) -> Method:
         raise BadInput(f"order = {order}: exponential_rk has order 2")
     reference = "Karras et al. 2022, arXiv:2206.00364, Algorithm 1, in sigma_eff"
     return Method("exponential_rk(2)", _trapezoid, asks=2, orders=Orders(ode=2), reference=reference)
+
+
+SHIPPED = {
+    "ddim": ddim,
+    "exponential1_sde": lambda: exponential(1, noise=1.0),
+    "exponential2": lambda: exponential(2),
+    "exponential2_eps": lambda: exponential(2, of="eps"),
+    "exponential2_sde": lambda: exponential(2, noise=1.0),
+    "exponential3": lambda: exponential(3),
+    "exponential3_eps": lambda: exponential(3, of="eps"),
+    "exponential3_sde": lambda: exponential(3, noise=1.0),
+    "exponential_rk2": exponential_rk,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..tableau import Rows, Step
-from ._record import Method, Orders
+from ._record import Method, Orders, constructor
 
 __all__ = ["heun"]
 
@@ -13,7 +13,7 @@ __all__ = ["heun"]
 def _heun(step: Step) -> Rows:
     first = step.here.drift(step.z, step.ask(step.z, step.here).score)
     guess, mean = step.z - step.h * first, step.z
-    if step.leg.reverse.noise > 0.0:
+    if step.leg.reverse.noisy:
         a, b = step.here.noise, step.there.noise
         normals = np.sqrt(step.h) * step.noise(a.shape[1])
         guess, mean = guess + a @ normals, mean + 0.5 * (a + b) @ normals
@@ -21,6 +21,7 @@ def _heun(step: Step) -> Rows:
     return step.rows(mean - 0.5 * step.h * (first + second), embedded=guess)
 
 
+@constructor
 def heun(noise: float = 0.0) -> Method:
     r"""Heun's method (the trapezoidal Runge-Kutta method) on the reverse equation; its stochastic form for ``noise > 0``.
 
@@ -38,3 +39,6 @@ def heun(noise: float = 0.0) -> Method:
     orders = Orders(ode=2) if noise == 0.0 else Orders(weak=2)
     name = "heun" if noise == 0.0 else f"heun(noise={noise:g})"
     return Method(name, _heun, noise=noise, asks=2, orders=orders, reference="Karras et al. 2022, arXiv:2206.00364, Algorithm 1")
+
+
+SHIPPED = {"heun": heun, "heun_sde": lambda: heun(noise=1.0)}

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from cases import GRID, LAW, METHODS, every, final, random_state
+from cases import EXPONENTIAL, GRID, LAW, METHODS, every, final, needs, random_state
 from processes import cld, edm, psld, third_order, ve, vp
 
 from sdekit import BadInput, Process, analysis, clocks, denoiser, grids, methods, plans, sample
@@ -235,6 +235,7 @@ def test_a_method_written_by_a_user():
 @every
 def test_state_score_is_the_denoiser_it_is_equal_to(method, make):
     process = make()
+    needs(method, process)
     score = denoiser.StateScore(lambda z, t: denoiser.score(process, LAW.denoiser(), z, t), (2,))
     for plan in (plans.run(grids.logsnr(5, 0.1, 3.0), method), plans.run(grids.logsnr(4, 0.1, 3.0, zero=True), method)):
         ref = sample(process, LAW.denoiser(), plan=plan, n=5)
@@ -281,7 +282,7 @@ def test_the_sde_in_data_is_the_same_for_every_process(make, order, start):
 
 
 @pytest.mark.parametrize("make", [vp, ve], ids=lambda m: m.__name__)
-@pytest.mark.parametrize("method", [methods.exponential_rk(2), *METHODS[6:]], ids=str)
+@pytest.mark.parametrize("method", EXPONENTIAL, ids=str)
 def test_one_block_is_a_change_of_scale(make, method):
     """In y = x / psi and sigma every one-block process is EDM, step by step, for all exponential methods; same normals."""
     process = make()
