@@ -7,7 +7,7 @@ unspecified functions and their derivatives as they are.  What is then zero as a
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
@@ -16,6 +16,8 @@ from operator import add, mul
 from typing import Any
 
 import sympy as sp
+from sympy.polys.domains import QQ
+from sympy.polys.rings import PolyRing
 
 __all__ = ["Decision", "Verdict", "decide_zero", "enclosure", "points"]
 
@@ -100,7 +102,7 @@ def decide_zero(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr] | None = None)
     if witness is not None:
         return witness
     if plain:
-        return Decision(Verdict.REFUTED, f"its numerator is the nonzero polynomial {sp.Poly(numerator, *numerator.free_symbols).as_expr()}")
+        return Decision(Verdict.REFUTED, f"its numerator is the nonzero polynomial {numerator}")
     if size < _SIZE // 20 and sp.simplify(expr) == 0:
         return Decision(Verdict.PROVED, "it simplifies to 0")
     return _by_points(expr)
@@ -211,32 +213,81 @@ def enclosure(expr: sp.Expr, point: Mapping[sp.Symbol, sp.Rational], digits: int
 
 def _polynomial(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr]) -> tuple[sp.Expr, bool]:
     """Numerator of ``expr`` over fresh generators, reduced by their relations; whether it is an honest rational expression."""
-    expr, relations = _roots(expr)
-    expr = expr.rewrite(sp.exp) if expr.has(sp.sinh, sp.cosh, sp.tanh, sp.sin, sp.cos, sp.tan) else expr
-    expr = sp.expand(expr, power_exp=True, mul=False, multinomial=False, log=False) if expr.has(sp.exp) else expr
-    names = _exponentials(expr)
-    expr = expr.xreplace(names)
-    plain = not names and not relations and not expr.atoms(sp.log, sp.Derivative, sp.Function)
-    numerator = sp.expand(sp.numer(sp.together(expr)))
     given = [(name, 2, value.base) if value.is_Pow and value.exp == sp.S.Half else (name, 1, value) for name, value in where.items()]
-    for root, order, base in (*given, *relations):
-        if root in numerator.free_symbols:
-            low, high = sp.fraction(sp.together(base))
-            numerator = _reduced(numerator, root, order, low, high)
-    if (
-        numerator != 0
-        and numerator.has(sp.Pow)
-        and any(p.exp.is_Rational and not p.exp.is_Integer and p.base.is_number for p in numerator.atoms(sp.Pow))
-    ):
-        numerator = sp.expand(sp.radsimp(numerator))
-    return numerator, plain
+    whole, roots = _roots(sp.Tuple(expr, *(base for _, _, base in given)))
+    named = [_in_exponentials(part) for part in (*whole.args, *(base for _, _, base in roots[::-1]))]
+    names = _exponentials(sp.Tuple(*named))
+    expr, *bases = (part.xreplace(names) for part in named)
+    relations = [(root, order) for root, order, _ in (*given, *roots[::-1])]
+    surds, numbers = _surds(sp.Tuple(expr, *bases))
+    parts = [sp.fraction(sp.together(part.xreplace(surds))) for part in (expr, *bases)]
+    plain = not names and not relations and all(leaf.is_Symbol for leaf in _leaves(parts[0][0]))
+    read = _Ring({leaf for pair in parts for part in pair for leaf in _leaves(part)} | {root for root, *_ in (*relations, *numbers)})
+    numerator = read(parts[0][0])
+    for (root, order), (low, high) in zip(relations, parts[1:], strict=True):
+        numerator = read.reduced(numerator, root, order, read(low), read(high))
+    for root, order, base in numbers:
+        numerator = read.reduced(numerator, root, order, read(base), read(sp.S.One))
+    back = {root: sp.root(base, order) for root, order, base in numbers}
+    return numerator.as_expr().xreplace(back) if numerator else sp.S.Zero, plain
 
 
-def _reduced(numerator: sp.Expr, root: sp.Symbol, order: int, low: sp.Expr, high: sp.Expr) -> sp.Expr:
-    """``numerator`` times a power of ``high``, with ``high root^order = low`` used until ``root`` has a degree below ``order``."""
-    terms = sp.Poly(numerator, root).terms()
-    most = max(power for (power,), _ in terms) // order
-    return sp.expand(sum(c * root ** (n % order) * low ** (n // order) * high ** (most - n // order) for (n,), c in terms))
+def _in_exponentials(expr: sp.Expr) -> sp.Expr:
+    expr = expr.rewrite(sp.exp) if expr.has(sp.sinh, sp.cosh, sp.tanh, sp.sin, sp.cos, sp.tan) else expr
+    return sp.expand(expr, power_exp=True, mul=False, multinomial=False, log=False) if expr.has(sp.exp) else expr
+
+
+def _leaves(expr: sp.Expr) -> Iterator[sp.Expr]:
+    """What a polynomial expression is a polynomial in."""
+    if expr.is_Add or expr.is_Mul:
+        for part in expr.args:
+            yield from _leaves(part)
+    elif expr.is_Pow and expr.exp.is_Integer and expr.exp > 0:
+        yield from _leaves(expr.base)
+    elif not expr.is_Rational:
+        yield expr
+
+
+class _Ring:
+    """Polynomial expressions as elements of one ring over the rationals, whose arithmetic is that of dictionaries, not of trees."""
+
+    def __init__(self, leaves: set[sp.Expr]) -> None:
+        ring = PolyRing(sorted(leaves, key=str) or [sp.Dummy()], QQ)
+        self.one, self.gens = ring.one, dict(zip(ring.symbols, ring.gens, strict=True))
+
+    def __call__(self, expr: sp.Expr) -> Any:
+        if expr in self.gens:
+            return self.gens[expr]
+        if expr.is_Add:
+            return reduce(add, map(self, expr.args))
+        if expr.is_Mul:
+            return reduce(mul, map(self, expr.args))
+        return self(expr.base) ** int(expr.exp) if expr.is_Pow else self.one * QQ(int(expr.p), int(expr.q))
+
+    def reduced(self, numerator: Any, root: sp.Symbol, order: int, low: Any, high: Any) -> Any:
+        """``numerator`` times a power of ``high``, with ``high root^order = low`` used until ``root`` has a degree below ``order``."""
+        gen = self.gens[root]
+        at = gen.ring.gens.index(gen)
+        parts: dict[int, Any] = {}
+        for powers, c in numerator.terms():
+            rest = (*powers[:at], powers[at] % order, *powers[at + 1 :])
+            parts.setdefault(powers[at] // order, gen.ring.zero.copy())[rest] = c
+        most = max(parts, default=0)
+        return sum((part * low**n * high ** (most - n) for n, part in parts.items()), gen.ring.zero)
+
+
+def _surds(whole: sp.Tuple) -> tuple[dict[sp.Expr, sp.Expr], list[tuple[sp.Dummy, int, sp.Expr]]]:
+    """Roots of whole numbers as products of roots of primes, between which there is no relation, and the imaginary unit, as generators."""
+    found = [p for p in whole.atoms(sp.Pow) if p.base.is_Integer and p.base > 1 and p.exp.is_Rational and not p.exp.is_Integer]
+    factors = {p: sp.factorint(p.base) for p in found}
+    orders = {q: int(sp.ilcm(1, *(p.exp.q for p in found if q in factors[p]))) for q in sorted(set().union(*factors.values()))}
+    roots = {q: sp.Dummy(f"r{q}", positive=True) for q in orders}
+    surds: dict[sp.Expr, sp.Expr] = {p: sp.Mul(*(roots[q] ** (p.exp * often * orders[q]) for q, often in factors[p].items())) for p in found}
+    numbers = [(roots[q], orders[q], sp.Integer(q)) for q in orders]
+    if whole.has(sp.I):
+        surds[sp.I] = sp.Dummy("i")
+        numbers.append((surds[sp.I], 2, sp.S.NegativeOne))
+    return surds, numbers
 
 
 def _exponentials(expr: sp.Expr) -> dict[sp.Expr, sp.Expr]:
@@ -257,16 +308,16 @@ def _exponentials(expr: sp.Expr) -> dict[sp.Expr, sp.Expr]:
 
 
 def _roots(expr: sp.Expr) -> tuple[sp.Expr, list[tuple[sp.Dummy, int, sp.Expr]]]:
-    """Fractional powers of non-numbers as generators with ``root^order = base``."""
+    """Fractional powers of all but rational numbers as generators with ``root^order = base``."""
     relations: list[tuple[sp.Dummy, int, sp.Expr]] = []
     while True:
-        found = [p for p in expr.atoms(sp.Pow) if p.exp.is_Rational and not p.exp.is_Integer and not p.base.is_number]
+        found = [p for p in expr.atoms(sp.Pow) if p.exp.is_Rational and not p.exp.is_Integer and not p.base.is_Rational]
         if not found:
             return expr, relations
         base = min(found, key=sp.count_ops).base
         same = [p for p in found if p.base == base]
         order = int(sp.ilcm(1, *(p.exp.q for p in same)))
-        root = sp.Dummy("r", positive=True)
+        root = sp.Dummy("r", positive=base.is_nonnegative)
         expr = expr.xreplace({p: root ** (p.exp * order) for p in same})
         relations.append((root, order, base))
 

@@ -26,6 +26,14 @@ n = sp.Symbol("n", nonnegative=True)
         sp.cosh(sp.sqrt(a) * x) ** 2 - sp.sinh(sp.sqrt(a) * x) ** 2 - 1,
         sp.sqrt(6) - sp.sqrt(2) * sp.sqrt(3),
         (1 + sp.sqrt(3)) * (1 - sp.sqrt(3)) + 2,
+        (1 + sp.sqrt(sp.Rational(15, 14)) * x) * (sp.sqrt(210) - 15 * x) - sp.sqrt(210) * (1 - sp.Rational(15, 14) * x**2),
+        2 ** sp.Rational(1, 3) * 12 ** sp.Rational(1, 6) - 2 ** sp.Rational(2, 3) * 3 ** sp.Rational(1, 6),
+        sp.sqrt(a + sp.sqrt(b)) * sp.sqrt(a - sp.sqrt(b)) * sp.sqrt(b) * sp.sqrt(sp.sqrt(b))
+        - sp.sqrt(a + sp.sqrt(b)) * sp.sqrt(a - sp.sqrt(b)) * b ** sp.Rational(3, 4),
+        sp.sqrt(a + sp.sqrt(b)) ** 4 - a**2 - 2 * a * sp.sqrt(b) - b,
+        sp.sqrt(2 + sp.pi) ** 3 - sp.sqrt(2 + sp.pi) * (2 + sp.pi),
+        sp.exp(sp.sqrt(2) * x) ** 2 - sp.exp(sp.sqrt(8) * x),
+        (1 + sp.I * x) * (1 - sp.I * x) - 1 - x**2,
     ],
 )
 def test_zero_is_proved(zero):
@@ -42,6 +50,8 @@ def test_zero_is_proved(zero):
         sp.tanh(x) - x,
         sp.sqrt(a + b) - sp.sqrt(a) - sp.sqrt(b),
         x * (x - 1) * (x - 2) * (x + 1) * (2 * x - 1),
+        sp.sqrt(6) * x - sp.sqrt(2) * sp.sqrt(5) * x,
+        2 ** sp.Rational(1, 3) * x - sp.sqrt(2) * x,
     ],
 )
 def test_nonzero_is_refuted_by_a_point_that_plain_evaluation_confirms(nonzero):
