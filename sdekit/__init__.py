@@ -29,6 +29,7 @@ __all__ = [
     "Reverse",
     "__version__",
     "analysis",
+    "brownian",
     "catalogue",
     "certify",
     "clocks",

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._array import finite_rows
+from .brownian import Path
 from .clocks import Clock, Linear
 from .equation import CLASSES, SDE
 from .errors import BadInput, unknown, whole
@@ -244,6 +245,7 @@ def simulate(
     n: int | None = None,
     seed: int | Noise = 0,
     save: str | Sequence[float] | None = None,
+    path: Path | None = None,
     **parameters: Any,
 ) -> Paths:
     """Simulate a process forwards in time.
@@ -261,6 +263,8 @@ def simulate(
     seed : int or Noise
         Sample ``i`` is the same whatever ``n`` is, and all methods get the same increments on the same grid.
     save : "all" or sequence of times, optional
+    path : Path, optional
+        The Brownian path to follow, in the unit clock from 0 on: runs on other grids with the same path are coupled.
     **parameters : number
         A recipe's, where they are not its defaults.
 
@@ -280,16 +284,21 @@ def simulate(
     if np.shape(sde.drift(z, grid[0])) != z.shape or shape[:1] + shape[2:] != z.shape:
         raise BadInput(f"drift and noise must have shapes {z.shape} and ({sde.k}, q, {', '.join(map(str, z.shape[1:]))}); noise has {shape}")
     q, kept, normals = shape[1], [z] if 0 in stops else [], []
+    if path is not None and (path.width, len(path.ids), *path.shape) != (q, *z.shape[1:]):
+        raise BadInput(f"the path has {path.width} channels, {len(path.ids)} samples of shape {path.shape}; this run needs {q}, {z.shape[1:]}")
     width, ids, B = (2 if stepper.area else 1) * q, np.arange(z.shape[1]), sde.clock.integral(grid)
     chunk = max(1, _AHEAD // max(1, width * z[0].size))
     with np.errstate(all="ignore"):  # a sample that overflows is reported by its status
         for i, h in enumerate(np.diff(B).tolist()):
-            if i % chunk == 0:
+            if path is None and i % chunk == 0:
                 ahead = range(i, min(i + chunk, len(grid) - 1))
                 normals = noise.draw([Address(PATH, 0, at, slot) for at in ahead for slot in range(width)], ids, z.shape[2:])
-            own = normals[i % chunk * width : (i % chunk + 1) * width]
-            dW = np.sqrt(h) * own[:q]
-            dZ = 0.5 * h * (dW + np.sqrt(h / 3.0) * own[q:]) if stepper.area else None
+            if path is None:
+                own = normals[i % chunk * width : (i % chunk + 1) * width]
+                dW = np.sqrt(h) * own[:q]
+                dZ = 0.5 * h * (dW + np.sqrt(h / 3.0) * own[q:]) if stepper.area else None
+            else:
+                dW, dZ = path.over(float(B[i]), float(B[i + 1]))
             z = stepper.advance(sde, z, Span(float(grid[i]), float(grid[i + 1]), h, sde.clock), dW, dZ)
             if i + 1 in stops:
                 kept.append(z)
