@@ -138,7 +138,7 @@ def order(
         levels = process.sigma_eff(times[[0, -1]])
         window = (float(levels[0]), float(levels[1]))
         errors.append(error(Plan(make(int(n)), method)))
-    return _judge(method, process, kind, counts, np.array(errors), window, claimed)
+    return judge(method.name, process.name, kind, counts, np.array(errors), window, claimed)
 
 
 def _claim(method: Method, process: Process) -> float | None:
@@ -146,15 +146,16 @@ def _claim(method: Method, process: Process) -> float | None:
     return method.orders.ode if one is None or process.k > 1 else one
 
 
-def _judge(
-    method: Method, process: Process, kind: str, steps: NDArray[np.int64], errors: Array, window: tuple[float, float], claimed: float | None
+def judge(
+    method: str, process: str, kind: str, steps: NDArray[np.int64], errors: Array, window: tuple[float, float], claimed: float | None
 ) -> OrderReport:
+    """Slopes between neighbours and the verdict on a claim, from exact errors."""
     with np.errstate(divide="ignore", invalid="ignore"):
         slopes = np.log(errors[:-1] / errors[1:]) / np.log(steps[1:] / steps[:-1])
     slopes = np.where(errors[1:] > _FLOOR, slopes, np.nan)
     good = slopes[np.isfinite(slopes)]
     if len(good) < 2:
-        return OrderReport(method.name, process.name, kind, steps, errors, slopes, np.nan, (np.nan, np.nan), window, claimed, "unsettled")
+        return OrderReport(method, process, kind, steps, errors, slopes, np.nan, (np.nan, np.nan), window, claimed, "unsettled")
     last, tail = float(good[-1]), good[-3:]
     interval = (float(np.min(tail)), float(np.max(tail)))
     settled = abs(good[-1] - good[-2]) <= _SETTLED and interval[1] - interval[0] <= 2.5 * _SETTLED
@@ -168,7 +169,7 @@ def _judge(
         verdict = "refuted" if last < claimed else "exceeded"
     else:
         verdict = "unsettled"
-    return OrderReport(method.name, process.name, kind, steps, errors, slopes, last, interval, window, claimed, verdict)
+    return OrderReport(method, process, kind, steps, errors, slopes, last, interval, window, claimed, verdict)
 
 
 def _family(grid: Any, process: Process) -> Callable[[int], Grid]:
