@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from . import plots
     from .densities import Box, Density, fokker_planck
     from .exact import ExactLaw, exact_law
+    from .likelihood import Likelihood, log_likelihood
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
@@ -21,10 +22,12 @@ __all__ = [
     "Box",
     "Density",
     "ExactLaw",
+    "Likelihood",
     "OrderReport",
     "WorkPrecision",
     "exact_law",
     "fokker_planck",
+    "log_likelihood",
     "order",
     "plots",
     "w1_exact_1d",
@@ -37,10 +40,12 @@ _HOMES = {
     "Box": "densities",
     "Density": "densities",
     "ExactLaw": "exact",
+    "Likelihood": "likelihood",
     "OrderReport": "orders",
     "WorkPrecision": "precision",
     "exact_law": "exact",
     "fokker_planck": "densities",
+    "log_likelihood": "likelihood",
     "order": "orders",
     "w1_exact_1d": "wasserstein",
     "w2_exact_1d": "wasserstein",
