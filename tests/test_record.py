@@ -25,6 +25,8 @@ METHODS = [
 GRIDS = [
     KARRAS, grids.karras(5, zero=False), grids.logsnr(9), grids.logsnr(4, 0.01, 3.0, True), grids.uniform(6), grids.uniform(6, 0.05),
     grids.quadratic(6),
+    grids.polyexponential(5, 0.01, 40.0, 2.0), grids.arctan(6, scale=0.5), grids.beta(7, 0.01, 14.0, 0.5, 0.7), grids.vp(5), grids.vp(5, zero=False),
+    grids.bent(6), grids.bent(6, [0.3, -0.1], zero=False), grids.cosine(4, 0.1), grids.ays(), grids.ays(7, "sdxl", False),
     grids.quadratic(5, 0.1), grids.times([0.9, 0.3, 1 / 3 - 0.1]), grids.sigmas([3.0, 0.7, 0.1, 0.0]),
 ]  # fmt: skip
 PLANS = [
