@@ -49,7 +49,10 @@ def grids() -> dict[str, Callable[[int], Grid]]:
     """The names of grids on the command line."""
     from . import grids as g
 
-    return {"karras": g.karras, "logsnr": g.logsnr, "uniform": g.uniform, "quadratic": g.quadratic}
+    return {
+        "karras": g.karras, "logsnr": g.logsnr, "polyexponential": lambda n: g.polyexponential(n, rho=2.0), "arctan": g.arctan, "beta": g.beta,
+        "vp": g.vp, "ays": g.ays, "ays_sdxl": lambda n: g.ays(n, "sdxl"), "uniform": g.uniform, "quadratic": g.quadratic, "cosine": g.cosine,
+    }  # fmt: skip
 
 
 def _pick(kind: str, name: str, known: dict[str, Any]) -> Any:

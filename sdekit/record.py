@@ -94,11 +94,19 @@ def _expression_clock(rate: str, T: float) -> clocks.Expression:
 
 Reader = Callable[[str, Any], Any]
 _ANNOTATED: dict[str, Reader] = {"float": _number, "int": _whole, "str": _text, "bool": _flag, "float | None": _optional}
+_LEVELS: dict[str, Reader] = {"n": _whole, "sigma_min": _number, "sigma_max": _number, "zero": _flag}
 _GRIDS: dict[str, tuple[Callable[..., grids.Grid], dict[str, Reader]]] = {
-    "karras": (grids.karras, {"n": _whole, "sigma_min": _number, "sigma_max": _number, "rho": _number, "zero": _flag}),
-    "logsnr": (grids.logsnr, {"n": _whole, "sigma_min": _number, "sigma_max": _number, "zero": _flag}),
+    "karras": (grids.karras, {**_LEVELS, "rho": _number}),
+    "logsnr": (grids.logsnr, _LEVELS),
+    "polyexponential": (grids.polyexponential, {**_LEVELS, "rho": _number}),
+    "arctan": (grids.arctan, {**_LEVELS, "scale": _number}),
+    "beta": (grids.beta, {**_LEVELS, "alpha": _number, "beta": _number}),
+    "vp": (grids.vp, {**_LEVELS, "beta_min": _number, "beta_max": _number}),
+    "bent": (grids.bent, {**_LEVELS, "bends": _numbers}),
     "uniform": (grids.uniform, {"n": _whole, "end": _optional}),
     "quadratic": (grids.quadratic, {"n": _whole, "end": _optional}),
+    "cosine": (grids.cosine, {"n": _whole, "end": _optional}),
+    "ays": (grids.ays, {"n": _whole, "table": _text, "zero": _flag}),
     "times": (grids.times, {"values": _numbers}),
     "sigmas": (grids.sigmas, {"values": _numbers}),
 }
@@ -214,9 +222,10 @@ def _read_method(key: str, record: Any) -> Method:
 
 def _grid(grid: Any) -> dict[str, Any]:
     given = vars(grid) if type(grid).__module__ == grids.__name__ else {}
+    given = {**given, **dict(given.get("shape", ()))}
     for name, (make, readers) in _GRIDS.items():
         if set(readers) <= set(given):
-            arguments = {key: list(given[key]) if key == "values" else given[key] for key in readers}
+            arguments = {key: list(given[key]) if readers[key] is _numbers else given[key] for key in readers}
             if make(**arguments) == grid:
                 return {"kind": "grid", "name": name, **arguments}
     raise BadInput(f"{_short(grid)} cannot be written: it is neither a Process, Plan, Method, Run, Jump nor one of the grids {', '.join(_GRIDS)}")
