@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import sympy as sp
 
@@ -61,8 +60,9 @@ def cholesky(A: sp.Matrix) -> sp.Matrix:
 
 def linear_part(state: Sequence[sp.Symbol], f: sp.Matrix) -> sp.Matrix | None:
     """The matrix ``F`` with ``f = F z``; None if the drift is not linear."""
-    F = f.jacobian(sp.Matrix(state)).applyfunc(sp.simplify)
-    if F.free_symbols & set(state):
+    inside = set(state)
+    F = f.jacobian(sp.Matrix(state)).applyfunc(lambda entry: sp.simplify(entry) if entry.free_symbols & inside else sp.cancel(entry))
+    if F.free_symbols & inside:
         return None
     rest = f - F * sp.Matrix(state)
     return sp.ImmutableMatrix(F) if all(decide_zero(entry).verdict is Verdict.PROVED for entry in rest) else None
@@ -76,12 +76,12 @@ def exponential(F: sp.Matrix) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str]
     """
     n = F.shape[0]
     eye = sp.eye(n)
-    mean = sp.simplify(F.trace() / n)
-    N = (F - mean * eye).applyfunc(sp.simplify)
+    mean = sp.cancel(F.trace() / n)
+    N = (F - mean * eye).applyfunc(sp.cancel)
     powers = [eye]
-    while len(powers) <= n and any(powers[-1]):
-        powers.append((powers[-1] * N).applyfunc(sp.simplify))
-    if not any(powers[-1]):
+    while len(powers) <= n and not _all_zero(powers[-1]):
+        powers.append((powers[-1] * N).applyfunc(sp.cancel))
+    if _all_zero(powers[-1]):
         series = sum((power * B**j / sp.factorial(j) for j, power in enumerate(powers)), sp.zeros(n, n))
         return sp.exp(mean * B) * series, {}, "one eigenvalue" if n == 1 else "all eigenvalues equal: F - a I is nilpotent"
     if n == 2:
@@ -195,18 +195,19 @@ class SymbolicKernel:
     @cached_property
     def proof(self) -> Decision:
         r"""The moment equations, symbolically: :math:`\dot E = F E,\; E(0) = I,\; \dot S = F S + S F^T + N,\; S(0) = S_0`."""
-        E, S, n = self.short_mean, self.short_cov, len(self.state)
-        zero = {self.clock: 0}
+        B = sp.Dummy("B")  # without a sign: sympy asks for the sign of every part on its way, at length
+        F, N, E, S = (part.xreplace({self.clock: B}) for part in (self.F, self.N, self.short_mean, self.short_cov))
+        n = len(self.state)
         equations = {
-            "dE/dB = F E": list(E.diff(self.clock) - self.F * E),
-            "E(0) = I": list(E.subs(zero) - sp.eye(n)),
-            "dS/dB = F S + S F^T + 2 D": _lower(S.diff(self.clock) - self.F * S - S * self.F.T - self.N),
-            "S(0) = S_0": _lower(S.subs(zero) - self.start),
+            "dE/dB = F E": list(E.diff(B) - F * E),
+            "E(0) = I": list(E.subs(B, 0) - sp.eye(n)),
+            "dS/dB = F S + S F^T + 2 D": _lower(S.diff(B) - F * S - S * F.T - N),
+            "S(0) = S_0": _lower(S.subs(B, 0) - self.start),
             "S = S^T": [S[i, j] - S[j, i] for i in range(n) for j in range(i)],
         }
         for name, entries in equations.items():
             for entry in entries:
-                found = decide_zero(entry, self.where)
+                found = decide_zero(entry.xreplace({B: self.clock}), self.where)
                 if found.verdict is not Verdict.PROVED:
                     return Decision(found.verdict, f"{name}: {found.evidence}", found.witness, found.value)
         return Decision(Verdict.PROVED, f"the moment equations hold identically in B ({', '.join(equations)})")
@@ -263,11 +264,15 @@ def lyapunov(F: sp.Matrix, N: sp.Matrix) -> sp.Matrix | None:
     return sp.ImmutableMatrix(X.xreplace(values))
 
 
-def _tidy(entry: sp.Expr) -> Any:
+def _tidy(entry: sp.Expr) -> sp.Expr:
     """A polynomial in B per exponential, one exponential per term."""
-    if not entry.has(sp.exp):
-        return sp.expand(entry)
-    return sp.powsimp(sp.collect(sp.expand(entry), sp.exp(sp.Wild("w")), sp.factor), combine="exp")
+    parts: dict[sp.Expr, list[sp.Expr]] = {}
+    for term in sp.Add.make_args(sp.expand(entry)):
+        powers = [factor for factor in sp.Mul.make_args(term) if isinstance(factor, sp.exp)]
+        parts.setdefault(sp.expand(sum(power.args[0] for power in powers)), []).append(
+            sp.Mul(*(f for f in sp.Mul.make_args(term) if f not in powers))
+        )
+    return sp.Add(*(sp.exp(rate) * sp.factor(sp.Add(*terms)) if rate else sp.Add(*terms) for rate, terms in parts.items()))
 
 
 def rates(F: sp.Matrix) -> list[sp.Float]:

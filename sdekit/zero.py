@@ -218,9 +218,10 @@ def _polynomial(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr]) -> tuple[sp.E
     named = [_in_exponentials(part) for part in (*whole.args, *(base for _, _, base in roots[::-1]))]
     names = _exponentials(sp.Tuple(*named))
     expr, *bases = (part.xreplace(names) for part in named)
-    relations = [(root, order) for root, order, _ in (*given, *roots[::-1])]
     surds, numbers = _surds(sp.Tuple(expr, *bases))
-    parts = [sp.fraction(sp.together(part.xreplace(surds))) for part in (expr, *bases)]
+    unsigned = {s: sp.Dummy(s.name) for part in (expr, *bases) for s in part.free_symbols}  # sympy asks for signs on its way, at length
+    relations = [(unsigned.get(root, root), order) for root, order, _ in (*given, *roots[::-1])]
+    parts = [_fraction(part.xreplace({**unsigned, **surds})) for part in (expr, *bases)]
     plain = not names and not relations and all(leaf.is_Symbol for leaf in _leaves(parts[0][0]))
     read = _Ring({leaf for pair in parts for part in pair for leaf in _leaves(part)} | {root for root, *_ in (*relations, *numbers)})
     numerator = read(parts[0][0])
@@ -228,13 +229,18 @@ def _polynomial(expr: sp.Expr, where: Mapping[sp.Symbol, sp.Expr]) -> tuple[sp.E
         numerator = read.reduced(numerator, root, order, read(low), read(high))
     for root, order, base in numbers:
         numerator = read.reduced(numerator, root, order, read(base), read(sp.S.One))
-    back = {root: sp.root(base, order) for root, order, base in numbers}
+    back = {dummy: s for s, dummy in unsigned.items()} | {root: sp.root(base, order) for root, order, base in numbers}
     return numerator.as_expr().xreplace(back) if numerator else sp.S.Zero, plain
 
 
 def _in_exponentials(expr: sp.Expr) -> sp.Expr:
     expr = expr.rewrite(sp.exp) if expr.has(sp.sinh, sp.cosh, sp.tanh, sp.sin, sp.cos, sp.tan) else expr
     return sp.expand(expr, power_exp=True, mul=False, multinomial=False, log=False) if expr.has(sp.exp) else expr
+
+
+def _fraction(expr: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
+    below = any(power.exp.could_extract_minus_sign() for power in expr.atoms(sp.Pow))
+    return sp.fraction(sp.together(expr)) if below else (expr, sp.S.One)
 
 
 def _leaves(expr: sp.Expr) -> Iterator[sp.Expr]:
@@ -281,7 +287,7 @@ def _surds(whole: sp.Tuple) -> tuple[dict[sp.Expr, sp.Expr], list[tuple[sp.Dummy
     found = [p for p in whole.atoms(sp.Pow) if p.base.is_Integer and p.base > 1 and p.exp.is_Rational and not p.exp.is_Integer]
     factors = {p: sp.factorint(p.base) for p in found}
     orders = {q: int(sp.ilcm(1, *(p.exp.q for p in found if q in factors[p]))) for q in sorted(set().union(*factors.values()))}
-    roots = {q: sp.Dummy(f"r{q}", positive=True) for q in orders}
+    roots = {q: sp.Dummy(f"r{q}") for q in orders}
     surds: dict[sp.Expr, sp.Expr] = {p: sp.Mul(*(roots[q] ** (p.exp * often * orders[q]) for q, often in factors[p].items())) for p in found}
     numbers = [(roots[q], orders[q], sp.Integer(q)) for q in orders]
     if whole.has(sp.I):
@@ -301,7 +307,7 @@ def _exponentials(expr: sp.Expr) -> dict[sp.Expr, sp.Expr]:
     names: dict[sp.Expr, sp.Expr] = {}
     for found in groups.values():
         base = sp.Dummy("e", positive=True)
-        scale = sp.ilcm(1, *(c.q for c, _ in found))
+        scale = sp.ilcm(1, *(c.q for c, _ in found)) * (1 if max(c for c, _ in found) > 0 else -1)  # decaying ones become a polynomial too
         for c, atom in found:
             names[atom] = base ** (c * scale)
     return names
