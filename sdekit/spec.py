@@ -18,17 +18,19 @@ from .expression import FUNCTIONS, NAME, parse, shown
 from .moving import Moving
 from .recipe import Recipe
 
-__all__ = ["load", "load_rate", "loads"]
+__all__ = ["BLOCKS", "load", "load_rate", "loads"]
 
 _LARGEST = 100_000  # bytes of a spec file
-_BLOCKS, _PARAMETERS = 8, 64
+BLOCKS = 8
+"""The most blocks that a spec file may have, or components where blocks are vectors."""
+_PARAMETERS = 64
 TIME = sp.Symbol("t", nonnegative=True)
 """The time in the rate of a clock."""
 UNIT = sp.Symbol("B", nonnegative=True)
 """The unit clock in the parts of a recipe or a process that vary."""
 Formula = str | int | Decimal | float
-Row = Annotated[list[Formula], Field(max_length=_BLOCKS)]
-Matrix = Annotated[list[Row], Field(max_length=_BLOCKS)]
+Row = Annotated[list[Formula], Field(max_length=BLOCKS)]
+Matrix = Annotated[list[Row], Field(max_length=BLOCKS)]
 
 
 class _Table(BaseModel):
@@ -96,7 +98,7 @@ _AnyClock = Annotated[
 class _Spec(_Table):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     paper: Annotated[str, Field(max_length=200)] = ""
-    state: Annotated[list[str], Field(min_length=1, max_length=_BLOCKS)]
+    state: Annotated[list[str], Field(min_length=1, max_length=BLOCKS)]
     parameters: Annotated[dict[str, _Parameter | Formula], Field(max_length=_PARAMETERS)] = {}
     recipe: _Parts | None = None
     process: _Linear | None = None

@@ -5,6 +5,11 @@
 ['anisotropic', 'cld', 'cosine', 'edm', 'flow', 'fourth_order', 'psld', 'riemannian', 'sghmc', 'sgnht', 'subvp', 'third_order', 've', 'vp']
 >>> sk.catalogue.psld(Gamma=0.02).k
 2
+
+Langevin chains come in every order: :func:`chain`.
+
+>>> sk.catalogue.chain(5).k
+5
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ from ..moving import Moving
 from ..process import Process
 from ..recipe import Recipe
 from ..spec import loads
+from .chains import chain, chain_recipe
 
-__all__ = ["names", "recipe"]
+__all__ = ["chain", "chain_recipe", "names", "recipe"]
 
 
 @cache
