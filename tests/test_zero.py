@@ -72,6 +72,17 @@ def test_abbreviations_count_as_what_they_stand_for():
     assert found.value == 2 * found.witness[b]
 
 
+def test_roots_in_roots_and_quotients_need_no_simplify():
+    c, d = sp.sqrt(a + sp.sqrt(b)), sp.sqrt(b + 1 + sp.sqrt(a))
+    found = decide_zero((c + d) * (c - d) - (a - b - 1 + sp.sqrt(b) - sp.sqrt(a)))
+    assert "relations" in found.evidence
+    r = sp.Symbol("r", positive=True)
+    where = {r: sp.sqrt(1 + x**2 / (b + y**2))}
+    good = (b + y**2) ** 2 * r**4 + (b + y**2) * r**2 - (b + y**2 + x**2) ** 2 - (b + y**2 + x**2)
+    assert "relations" in decide_zero(good, where).evidence
+    assert decide_zero(good + r**2, where).verdict is Verdict.REFUTED
+
+
 def test_unspecified_functions_are_symbols():
     U = sp.Function("U")
     assert decide_zero(sp.diff(U(x) ** 2, x) - 2 * U(x) * sp.diff(U(x), x)).verdict is Verdict.PROVED
