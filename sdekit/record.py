@@ -93,7 +93,7 @@ def _expression_clock(rate: str, T: float) -> clocks.Expression:
 
 
 Reader = Callable[[str, Any], Any]
-_ANNOTATED: dict[str, Reader] = {"float": _number, "int": _whole, "str": _text, "bool": _flag, "float | None": _optional}
+_ANNOTATED: dict[str, Reader] = {"float": _number, "Loudness": _number, "int": _whole, "str": _text, "bool": _flag, "float | None": _optional}
 _LEVELS: dict[str, Reader] = {"n": _whole, "sigma_min": _number, "sigma_max": _number, "zero": _flag}
 _GRIDS: dict[str, tuple[Callable[..., grids.Grid], dict[str, Reader]]] = {
     "karras": (grids.karras, {**_LEVELS, "rho": _number}),
@@ -119,6 +119,7 @@ _CLOCKS: dict[str, tuple[Callable[..., clocks.Clock], dict[str, Reader]]] = {
 _TRANSFORMS: dict[str, dict[str, Reader]] = {
     "denoise": {},
     "ancestral": {"eta": _number},
+    "correct": {"snr": _number, "steps": _whole},
     "churn": {"S_churn": _number, "S_min": _number, "S_max": _optional, "S_noise": _number},
     "restart": {"intervals": _intervals, "snap": _text, "S_noise": _number},
     "restart_churn": {"churn": _number, "S_noise": _number},
@@ -170,7 +171,7 @@ def _written(obj: Any) -> dict[str, Any]:
         return {"kind": "run", "method": _method(obj.method), "times": [float(t) for t in obj.times], "leg": obj.leg, "first": obj.first}
     if isinstance(obj, Jump):
         return {"kind": "jump", "s": float(obj.s), "t": float(obj.t), "scale": float(obj.scale), "leg": obj.leg, "step": obj.step}
-    if isinstance(obj, plans._Denoise | plans._Ancestral | plans._Churn | plans._Restart):
+    if isinstance(obj, plans.Denoise | plans.Ancestral | plans.Churn | plans.Correct | plans.Restart):
         return _transform(obj)
     return _grid(obj)
 
@@ -200,7 +201,7 @@ def _recipe(process: Process) -> str | None:
 def _method(method: Method) -> dict[str, Any]:
     """The constructor and its arguments, if they give an equal method."""
     name, arguments = method.origin or ("", ())
-    if name not in methods.__all__ or getattr(methods, name)(**dict(arguments)) != method:
+    if name not in methods.__all__ or any(callable(v) for _, v in arguments) or getattr(methods, name)(**dict(arguments)) != method:
         raise BadInput(f"method {_short(method.name)} cannot be written: it is the user's own, not one of sdekit.methods")
     readers = _parameters(name)
     return {"kind": "method", "name": name, **{k: float(v) if readers[k] is _number else v for k, v in arguments}}
@@ -233,17 +234,19 @@ def _grid(grid: Any) -> dict[str, Any]:
 
 def _transform(transform: Any) -> dict[str, Any]:
     match transform:
-        case plans._Denoise():
+        case plans.Denoise():
             return {"kind": "transform", "name": "denoise"}
-        case plans._Ancestral(eta=eta):
+        case plans.Ancestral(eta=eta):
             return {"kind": "transform", "name": "ancestral", "eta": eta}
-        case plans._Churn(restart=True):
+        case plans.Correct(snr=snr, steps=steps):
+            return {"kind": "transform", "name": "correct", "snr": snr, "steps": steps}
+        case plans.Churn(restart=True):
             return {"kind": "transform", "name": "restart_churn", "churn": transform.amount, "S_noise": transform.scale}
-        case plans._Churn():
+        case plans.Churn():
             high = None if math.isinf(transform.high) else transform.high
             return {"kind": "transform", "name": "churn", "S_churn": transform.amount, "S_min": transform.low, "S_max": high,
                     "S_noise": transform.scale}  # fmt: skip
-        case plans._Restart():
+        case plans.Restart():
             intervals = [list(entry) for entry in transform.intervals]
             return {"kind": "transform", "name": "restart", "intervals": intervals, "snap": transform.snap, "S_noise": transform.scale}
     raise BadInput(f"transform {_short(transform)} cannot be written: it is the user's own; known: {', '.join(_TRANSFORMS)}")
@@ -316,6 +319,8 @@ def _read_transform(key: str, record: Any) -> Callable[[Plan], Plan]:
         return lambda plan: plan.then(plans.denoise())
     if name == "ancestral":
         return lambda plan: plans.ancestral(plan, **found)
+    if name == "correct":
+        return lambda plan: plans.correct(plan, **found)
     if name == "churn":
         high = math.inf if found["S_max"] is None else found["S_max"]
         return lambda plan: plans.churn(plan, **{**found, "S_max": high})

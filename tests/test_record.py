@@ -34,6 +34,7 @@ PLANS = [
     plans.ancestral(plans.run(KARRAS, methods.exponential(1)), 0.7),
     plans.churn(plans.run(KARRAS, methods.heun()), 4.0, 0.05, 50.0, 1.003),
     plans.churn(plans.run(KARRAS, methods.heun()), 4.0),
+    plans.correct(plans.run(KARRAS, methods.reverse_diffusion()), 0.17, 2),
     plans.run(grids.karras(5, zero=False)).then(plans.denoise()),
     plans.restart(KARRAS, [(3, 2, 0.06, 0.3), (3, 1, 1.0, 2.0)], method=methods.heun(), S_noise=1.01, churn=0.1),
     plans.restart(KARRAS, [(3, 2, 0.06, 0.3)], snap="nearest"),

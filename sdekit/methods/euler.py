@@ -7,7 +7,7 @@ import numpy as np
 from ..tableau import Rows, Step
 from ._record import Method, Orders, constructor
 
-__all__ = ["euler", "euler_maruyama"]
+__all__ = ["euler", "euler_maruyama", "reverse_diffusion"]
 
 
 def _rows(step: Step) -> Rows:
@@ -41,4 +41,23 @@ def euler_maruyama() -> Method:
     return euler(noise=1.0)
 
 
-SHIPPED = {"euler": euler, "euler_maruyama": euler_maruyama}
+def _reverse_diffusion(step: Step) -> Rows:
+    law = step.leg.reverse.process.transition(step.s, step.t)
+    score = step.ask(step.z, step.here).score
+    k = len(law.mean)
+    return step.rows((2.0 * np.eye(k) - law.mean) @ step.z + law.chol @ (law.chol.T @ score + step.noise(k)))
+
+
+@constructor
+def reverse_diffusion() -> Method:
+    r"""The predictor of Song et al.: the forward step turned round, with its exact mean ``E`` and covariance ``Q`` over the step.
+
+    .. math:: z_s = (2 - E) z_t + Q\,s(z_t, t) + Q^{1/2} \xi .
+
+    On VE :math:`Q = \sigma_t^2 - \sigma_s^2`; on VP :math:`E = \sqrt{1 - \beta_i}`, :math:`Q = \beta_i`.
+    """
+    reference = "Song et al. 2021, arXiv:2011.13456, Algorithms 2 and 3"
+    return Method("reverse_diffusion", _reverse_diffusion, noise=1.0, orders=Orders(weak=1), reference=reference)
+
+
+SHIPPED = {"reverse_diffusion": reverse_diffusion, "euler": euler, "euler_maruyama": euler_maruyama}
