@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from .densities import Box, Density, fokker_planck
     from .exact import ExactLaw, exact_law
     from .likelihood import Likelihood, log_likelihood
+    from .manifolds import Manifold, ManifoldReport, manifold_error
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
+    from .tuning import TunedGrid, power_law, tune_grid
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
 
 __all__ = [
@@ -23,13 +25,19 @@ __all__ = [
     "Density",
     "ExactLaw",
     "Likelihood",
+    "Manifold",
+    "ManifoldReport",
     "OrderReport",
+    "TunedGrid",
     "WorkPrecision",
     "exact_law",
     "fokker_planck",
     "log_likelihood",
+    "manifold_error",
     "order",
     "plots",
+    "power_law",
+    "tune_grid",
     "w1_exact_1d",
     "w2_exact_1d",
     "w2_gaussian",
@@ -41,12 +49,18 @@ _HOMES = {
     "Density": "densities",
     "ExactLaw": "exact",
     "Likelihood": "likelihood",
+    "Manifold": "manifolds",
+    "ManifoldReport": "manifolds",
     "OrderReport": "orders",
+    "TunedGrid": "tuning",
     "WorkPrecision": "precision",
     "exact_law": "exact",
     "fokker_planck": "densities",
     "log_likelihood": "likelihood",
+    "manifold_error": "manifolds",
     "order": "orders",
+    "power_law": "tuning",
+    "tune_grid": "tuning",
     "w1_exact_1d": "wasserstein",
     "w2_exact_1d": "wasserstein",
     "w2_gaussian": "wasserstein",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._array import is_torch, like, namespace
-from .errors import BadInput, whole
+from .errors import BadInput, finite, whole
 from .kernel import Kernel
 from .noise import DATA, Address, Noise, as_ids, as_noise
 
@@ -260,7 +260,7 @@ class Mixture:
 
     @staticmethod
     def _denoise(constants: tuple[Any, ...], y: Any, tau: Any) -> Any:
-        share = _softmax(Mixture._logits(constants, y, tau))
+        share = softmax(Mixture._logits(constants, y, tau))
         answers = (share[:, j : j + 1] * Gaussian._denoise(part, y, tau) for j, part in enumerate(constants[1]))
         return sum(answers)
 
@@ -297,20 +297,26 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False, init=False)
 class Empirical:
-    """The uniform law on a finite set of data.
+    r"""The uniform law on a finite set of data, or around it: :math:`\frac1n \sum_i N(x_i, w^2)`.
 
     Parameters
     ----------
     data : (n, *shape)
+    width : float
+        Standard deviation ``w`` around each datum; 0 for the data themselves.
     """
 
     data: Array
+    width: float
 
-    def __init__(self, data: ArrayLike) -> None:
+    def __init__(self, data: ArrayLike, width: float = 0.0) -> None:
         data = _array("data", data)
         if data.ndim < 1 or not len(data):
             raise BadInput(f"data have shape {data.shape}; the first axis must be the samples")
+        if finite("width", width) < 0.0:
+            raise BadInput(f"width = {width!r} must not be negative")
         object.__setattr__(self, "data", data)
+        object.__setattr__(self, "width", float(width))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -320,26 +326,34 @@ class Empirical:
     @cached_property
     def _constants(self) -> tuple[Any, ...]:
         flat = self.data.reshape(len(self.data), -1)
-        return flat, np.sum(flat * flat, axis=1)
+        return flat, np.sum(flat * flat, axis=1), self.width**2
 
     @staticmethod
     def _denoise(constants: tuple[Any, ...], y: Any, tau: Any) -> Any:
-        data, squares = constants
-        return _softmax((y @ data.T - 0.5 * squares) / tau) @ data
+        data, squares, inner = constants
+        near = softmax((y @ data.T - 0.5 * squares) / (tau + inner)) @ data
+        return near if inner == 0.0 else (inner * y + tau * near) / (tau + inner)
 
     def denoiser(self) -> LawDenoiser:
-        r""":math:`D(y; \sigma) = \sum_i x_i\, e^{-|y - x_i|^2/2\sigma^2} / \sum_i e^{-|y - x_i|^2/2\sigma^2}`; needs ``sigma > 0``."""
+        r""":math:`D = (w^2 y + \sigma^2 \bar x)/(w^2 + \sigma^2)` with :math:`\bar x \propto \sum_i x_i e^{-|y - x_i|^2/2(w^2 + \sigma^2)}`.
+
+        Needs ``sigma > 0`` or ``w > 0``.
+        """
         return LawDenoiser(self)
 
     def sample(self, n: int | None = None, *, ids: ArrayLike | None = None, seed: int | Noise = 0) -> Array:
-        """Data drawn with replacement, addressed by (seed, id)."""
+        """Data drawn with replacement, plus noise of the width, addressed by (seed, id)."""
         from scipy.special import ndtr
 
         u = ndtr(_draw(seed, n, ids, 1)[0, :, 0])
-        return np.asarray(self.data[np.minimum((u * len(self.data)).astype(int), len(self.data) - 1)])
+        drawn = self.data[np.minimum((u * len(self.data)).astype(int), len(self.data) - 1)]
+        if self.width == 0.0:
+            return np.asarray(drawn)
+        xi = _draw(seed, n, ids, max(1, self.data[0].size), rows=2)[1]
+        return np.asarray(drawn + self.width * xi.reshape(drawn.shape))
 
 
-def _softmax(logits: Any) -> Any:
+def softmax(logits: Any) -> Any:
     xp = namespace(logits)
     top = xp.max(logits, axis=-1) if not is_torch(logits) else logits.max(dim=-1).values
     weights = xp.exp(logits - top[:, None])
