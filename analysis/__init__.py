@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .manifolds import Manifold, ManifoldReport, manifold_error
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
+    from .reaching import Reached, Reaching, nfe_to_reach
     from .tuning import TunedGrid, power_law, tune_grid
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
 
@@ -28,12 +29,15 @@ __all__ = [
     "Manifold",
     "ManifoldReport",
     "OrderReport",
+    "Reached",
+    "Reaching",
     "TunedGrid",
     "WorkPrecision",
     "exact_law",
     "fokker_planck",
     "log_likelihood",
     "manifold_error",
+    "nfe_to_reach",
     "order",
     "plots",
     "power_law",
@@ -52,12 +56,15 @@ _HOMES = {
     "Manifold": "manifolds",
     "ManifoldReport": "manifolds",
     "OrderReport": "orders",
+    "Reached": "reaching",
+    "Reaching": "reaching",
     "TunedGrid": "tuning",
     "WorkPrecision": "precision",
     "exact_law": "exact",
     "fokker_planck": "densities",
     "log_likelihood": "likelihood",
     "manifold_error": "manifolds",
+    "nfe_to_reach": "reaching",
     "order": "orders",
     "power_law": "tuning",
     "tune_grid": "tuning",

@@ -28,7 +28,7 @@ __all__ = ["Manifold", "ManifoldReport", "manifold_error"]
 
 
 def _circle(u: Array) -> Array:
-    return np.stack([np.cos(u), np.sin(u)], axis=-1)
+    return np.asarray(np.stack([np.cos(u), np.sin(u)], axis=-1))
 
 
 def _spiral(u: Array) -> Array:
@@ -38,7 +38,7 @@ def _spiral(u: Array) -> Array:
 def _torus(u: Array) -> Array:
     side = round(np.sqrt(len(u)))
     a, b = np.meshgrid(2.0 * np.pi * np.arange(side) / side, 2.0 * np.pi * np.arange(side) / side)
-    return np.concatenate([_circle(a.ravel()), _circle(b.ravel())], axis=-1) / np.sqrt(2.0)
+    return np.asarray(np.concatenate([_circle(a.ravel()), _circle(b.ravel())], axis=-1) / np.sqrt(2.0))
 
 
 _SHAPES = {"circle": (_circle, 2), "spiral": (_spiral, 2), "torus": (_torus, 4)}
