@@ -77,6 +77,7 @@ def test_beta_levels_are_quantiles():
     made = levels(grids.beta(5, 0.5, 40.0, 0.5, 0.5, zero=False), edm())
     np.testing.assert_allclose(made, 0.5 + span * np.cos(0.5 * np.pi * u) ** 2, rtol=1e-9)
     np.testing.assert_allclose(levels(grids.beta(5, 0.5, 40.0, 1.0, 1.0, zero=False), edm()), 40.0 - span * u, rtol=1e-12)
+    np.testing.assert_allclose(levels(grids.beta(5, 0.5, 40.0, 1.0, 2.0, zero=False), edm()), 40.0 - span * np.sqrt(u), rtol=1e-12)
     nodes, weights = np.polynomial.legendre.leggauss(64)
     for share, level in zip(1.0 - u[1:-1], levels(grids.beta(6, 0.5, 40.0), edm())[1:-2], strict=True):
         top = ((level - 0.5) / span) ** 0.6  # x = y^(1/0.6) takes the singularity at 0 away, 1 - x stays above 0.1
