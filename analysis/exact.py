@@ -19,13 +19,15 @@ from ..errors import BadInput
 from ..grids import Grid
 from ..law import Gaussian
 from ..methods import Method
+from ..modes import Basis, Modes, Spectral
+from ..modes.laws import diagonal
 from ..plans import Move, Plan, Run
 from ..process import Process
 from ..propagation import Loudness
 from ..reverse import Reverse
 from ..sampling import prepare
 from ..solve import Program, assemble
-from ..tableau import ByTerms, Rows
+from ..tableau import Rows
 from .affine import Affine, Normal, in_basis, shared_basis, squeeze
 
 Array = NDArray[np.float64]
@@ -54,8 +56,9 @@ def probe(program: Program, mean: Array, variances: Array, replace: Mapping[int,
         answer[k] += (1.0 - shrink) * mean
         return answer
 
-    engine = ByTerms([np.broadcast_to(one_hot[:, None], (fixed, d)) * 1.0 for one_hot in np.eye(k, fixed)], program.width)
-    for i, (item, table) in enumerate(zip(program.items, program.tables(ByTerms, np.empty(0)), strict=True)):
+    executor = program.by_terms
+    engine = executor([np.broadcast_to(one_hot[:, None], (fixed, d)) * 1.0 for one_hot in np.eye(k, fixed)], program.width)
+    for i, (item, table) in enumerate(zip(program.items, program.tables(executor, np.empty(0)), strict=True)):
         if not isinstance(item.move, Rows):
             raise BadInput(f"{type(item.move).__name__} is not an affine move: it has no exact law; sample and measure instead")
         if item.fresh:
@@ -76,8 +79,15 @@ def probe(program: Program, mean: Array, variances: Array, replace: Mapping[int,
     return Affine(state[:, :k], state[:, k], state[:, fixed:])
 
 
-def reverse_transition(process: Process, noise: Loudness, s: float, t: float, mean: Array, variances: Array) -> Affine:
+def reverse_transition(process: Process | Modes, noise: Loudness, s: float, t: float, mean: Array, variances: Array) -> Affine:
     """The exact reverse equation from ``t`` down to ``s > 0`` under the true score of modes ``N(mean, variances)``."""
+    if isinstance(process, Modes):
+        matrix, offset, chol = (np.zeros((process.k, columns, len(mean))) for columns in (process.k, 1, process.k))
+        for i, own in enumerate(process.processes):
+            here, unit = process.index == i, process.scale[process.index == i]
+            part = reverse_transition(own, noise, s, t, mean[here] / unit, variances[here] / unit**2)
+            matrix[..., here], offset[:, 0, here], chol[:, : part.noise.shape[1], here] = part.matrix, part.offset * unit, part.noise * unit
+        return Affine(matrix, offset[:, 0], chol)
     psi_s, psi_t = process.kernel(s).psi, process.kernel(t).psi
     if process.k == 1 and not callable(noise):
         low, high = float(process.sigma_eff(s)) ** 2, float(process.sigma_eff(t)) ** 2
@@ -94,7 +104,7 @@ def reverse_transition(process: Process, noise: Loudness, s: float, t: float, me
     return Affine(gain, offset, chol)
 
 
-def true_map(process: Process, moves: Sequence[Move], mean: Array, variances: Array) -> Affine:
+def true_map(process: Process | Modes, moves: Sequence[Move], mean: Array, variances: Array) -> Affine:
     """The plan's moves with every run of steps replaced by the exact reverse equation; steps to the data stay as they are."""
     k, d = process.k, len(variances)
     total = Affine(np.broadcast_to(np.eye(k)[..., None], (k, k, d)), np.zeros((k, d)), np.zeros((k, 0, d)))
@@ -111,11 +121,16 @@ def true_map(process: Process, moves: Sequence[Move], mean: Array, variances: Ar
     return total
 
 
-def marginal(process: Process, t: float, mean: Array, variances: Array) -> Normal:
+def marginal(process: Process | Modes, t: float, mean: Array, variances: Array) -> Normal:
     """The exact law of the state at time ``t``."""
-    kernel, d = process.kernel(t), len(variances)
-    noise = np.broadcast_to(kernel.chol[..., None], (*kernel.chol.shape, d))
-    return Normal(np.multiply.outer(kernel.psi, mean), np.concatenate([noise, kernel.psi[:, None, None] * np.sqrt(variances)], axis=1))
+    kernel = process.kernel(t)
+    psi = kernel.psi.T.reshape(process.k, -1)
+    return Normal(psi * mean, np.concatenate([_last(kernel.chol, len(mean)), psi[:, None] * np.sqrt(variances)], axis=1))
+
+
+def _last(chol: Any, d: int) -> Array:
+    """Factors (k, k), or (d, k, k) mode by mode, as (k, k, d)."""
+    return np.broadcast_to(chol[..., None] if chol.ndim == 2 else np.moveaxis(chol, 0, -1), (*chol.shape[-2:], d))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +144,15 @@ class ExactLaw:
         The law to be sampled, and the law whose exact denoiser drives the sampler.
     start : None, "stationary" or Gaussian
         As for :func:`sdekit.sample`.
+    basis : Basis or None
+        Of a process that goes mode by mode; the laws above are then those of the coefficients.
     """
 
     program: Program
     data: Gaussian
     model: Gaussian
     start: Any = None
+    basis: Basis | None = None
 
     @cached_property
     def _together(self) -> tuple[bool, Array | None]:
@@ -165,7 +183,7 @@ class ExactLaw:
             mean, variances, basis = self._modes(self.start)
             return self._settle(marginal(process, t, mean, variances), basis)  # type: ignore[no-any-return]
         root = process.kernel(t).chol if self.start is None else np.linalg.cholesky(process.stationary)
-        plain = Normal(np.zeros((process.k, d)), np.broadcast_to(root[..., None], (*root.shape, d)))
+        plain = Normal(np.zeros((process.k, d)), _last(root, d))
         return self._settle(plain, None)  # type: ignore[no-any-return]
 
     @cached_property
@@ -193,6 +211,8 @@ class ExactLaw:
         """Means of all blocks, (k, *shape)."""
         together, basis = self._together
         mean = self._out.mean
+        if self.basis is not None:
+            return np.asarray(self.basis.backward(mean.reshape(-1, *self.basis.shape)))
         turned = mean @ basis.T if together and basis is not None else mean
         return np.asarray(turned.reshape(-1, *self.data.shape))
 
@@ -208,7 +228,7 @@ class ExactLaw:
         return self._covariance(self._out)
 
     def _covariance(self, law: Normal) -> Array:
-        together, basis = self._together
+        together, basis = self._together if self.basis is None else (True, self.basis.matrix)
         factor = (law.dense(basis) if together else law).factor[..., 0]
         return np.asarray(factor @ factor.T)
 
@@ -257,7 +277,7 @@ class ExactLaw:
 
 
 def exact_law(
-    process: Process,
+    process: Process | Modes,
     *,
     method: Method | None = None,
     grid: Grid | None = None,
@@ -273,7 +293,8 @@ def exact_law(
     process, method, grid, plan, start
         As for :func:`sdekit.sample`; a ``start`` law must be Gaussian.
     data : Gaussian
-        The law to be sampled; its covariance may be isotropic, diagonal or full.
+        The law to be sampled; its covariance may be isotropic, diagonal or full.  For ``Modes`` it must be diagonal in their basis: any such
+        Gaussian, or a ``modes.Spectral`` law.
     model : Gaussian, optional
         The law whose exact denoiser drives the sampler; ``data`` when absent.  Another one is a score error of known size.
 
@@ -286,6 +307,11 @@ def exact_law(
     BadInput
         If a law is not Gaussian, shapes differ, or the plan has a move that is not affine.
     """
+    basis = None
+    if isinstance(process, Modes):
+        basis, process = process.basis, process.flat
+        laws: list[Any] = [diagonal(law, basis) if isinstance(law, Gaussian | Spectral) else law for law in (data, model, start)]
+        data, model, start = laws
     for name, law in (("data", data), ("model", model if model is not None else data)):
         if not isinstance(law, Gaussian):
             raise BadInput(f"{name} = {law!r} must be a Gaussian law: the exact law of a sampler is known for affine denoisers only")
@@ -294,4 +320,4 @@ def exact_law(
     for other in (model, start):
         if isinstance(other, Gaussian) and other.shape != data.shape:
             raise BadInput(f"laws have data of different shapes, {other.shape} and {data.shape}")
-    return ExactLaw(prepare(process, method, grid, plan), data, data if model is None else model, start)
+    return ExactLaw(prepare(process, method, grid, plan), data, data if model is None else model, start, basis)

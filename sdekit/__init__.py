@@ -9,7 +9,7 @@ from ._lazy import lazily
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, noise, plans, reversal, testing, torch
+    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, modes, noise, plans, reversal, testing, torch
     from .certificate import Certificate, certify
     from .completeness import recover_Q
     from .errors import BadInput, Refuted
@@ -35,11 +35,14 @@ __all__ = [
     "clocks",
     "denoiser",
     "grids",
+    "invert",
     "kernel",
     "law",
     "load",
     "methods",
+    "modes",
     "noise",
+    "parallel",
     "plans",
     "recover_Q",
     "reversal",
@@ -58,6 +61,7 @@ _HOMES = {
     "Refuted": "errors",
     "Reverse": "reverse",
     "certify": "certificate",
+    "invert": "inversion",
     "load": "spec",
     "recover_Q": "completeness",
     "sample": "sampling",

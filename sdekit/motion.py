@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ from .kernel import Transition, flow, gauss, triangular
 Array = NDArray[np.float64]
 Moving = Callable[[float], ArrayLike]
 
-__all__ = ["Uniform", "Varying", "collocation"]
+__all__ = ["Motion", "Uniform", "Varying", "collocation"]
 
 _NODES = 8
 _FIRST = 2.0**-50  # the first panel, as a part of the end
@@ -37,6 +37,27 @@ def collocation(m: int = _NODES) -> tuple[Array, Array, Array]:
     powers = nodes[:, None] ** np.arange(m)
     until = nodes[:, None] ** np.arange(1, m + 1) / np.arange(1, m + 1)
     return nodes, weights, until @ np.linalg.inv(powers)
+
+
+class Motion(Protocol):
+    """What a process needs to know of its blocks, in its own clock."""
+
+    def drift(self, s: ArrayLike) -> Array:
+        """``F`` at ``s``, (..., k, k)."""
+        ...
+
+    def noise(self, s: ArrayLike) -> Array:
+        """``G`` at ``s``, (..., k, q)."""
+        ...
+
+    def transition(self, low: Array, high: Array) -> Transition:
+        """From ``low`` to ``high``."""
+        ...
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What it is."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from .clocks import Clock, constant
 from .comparison import Comparison, compare
 from .errors import BadInput, positive
 from .kernel import Kernel, Transition, solve_lower, triangular
-from .motion import Uniform, Varying
+from .motion import Motion, Uniform, Varying
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -43,8 +43,10 @@ def _latex(matrix: Array) -> str:
     return rf"\begin{{pmatrix}}{rows}\end{{pmatrix}}"
 
 
-def _motion(F: Any, G: Any, end: float) -> tuple[Uniform | Varying, int]:
+def _motion(F: Any, G: Any, end: float) -> tuple[Motion, int]:
     """The motion and the number of blocks."""
+    if hasattr(F, "transition"):
+        return F, int(F.drift(end).shape[-1])
     if not callable(F) and not callable(G):
         drift = _matrix("F", F)
         k = drift.shape[0]
@@ -62,9 +64,10 @@ class Process:
 
     Parameters
     ----------
-    F : array (k, k) or callable
-        Drift in the unit clock, or a function of the unit clock ``B`` (of time itself without a clock) that returns it.
-    G : array (k, q) or callable
+    F : array (k, k), callable or Motion
+        Drift in the unit clock, or a function of the unit clock ``B`` (of time itself without a clock) that returns it; or a motion with closed
+        forms of its own, and then no ``G``.
+    G : array (k, q), callable, or None with a motion
         Noise in the unit clock, or a function of it; the diffusion matrix of the recipe is ``D = G G^T / 2``.
     S0 : array (k, k), optional
         Covariance at t = 0 around ``(x_0, 0, ...)``.  Zero when absent; auxiliary blocks usually start with a variance (hybrid score matching).
@@ -86,7 +89,7 @@ class Process:
     """
 
     k: int
-    motion: Uniform | Varying
+    motion: Motion
     S0: Array
     T: float
     clock: Clock
@@ -96,8 +99,8 @@ class Process:
 
     def __init__(
         self,
-        F: ArrayLike | Callable[[float], ArrayLike],
-        G: ArrayLike | Callable[[float], ArrayLike],
+        F: ArrayLike | Callable[[float], ArrayLike] | Motion,
+        G: ArrayLike | Callable[[float], ArrayLike] | None,
         S0: ArrayLike | None = None,
         T: float | None = None,
         *,

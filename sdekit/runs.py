@@ -13,6 +13,7 @@ from . import __version__
 from ._array import to_host
 from .errors import BadInput, MissingExtra, whole
 from .files import folder, read_bytes, read_json, sha256, write_bytes, write_json
+from .modes import Modes
 from .motion import Uniform
 from .plans import Plan
 from .process import Process
@@ -27,7 +28,7 @@ FORMAT = "sdekit.samples/1"
 
 def sample_to(
     out: str | Path,
-    process: Process,
+    process: Process | Modes,
     denoise: Any,
     plan: Plan,
     *,
@@ -112,8 +113,12 @@ def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
     return np.concatenate(parts)
 
 
-def _process_identity(process: Process) -> dict[str, Any]:
-    """The process's record; for one that varies its kernels at 64 times, as a checksum."""
+def _process_identity(process: Process | Modes) -> dict[str, Any]:
+    """The process's record; for one that varies its kernels at 64 times, and for modes all that they are, as a checksum."""
+    if isinstance(process, Modes):
+        each = [_process_identity(own) for own in process.processes]
+        text = repr((each, process.index.tolist(), process.scale.tolist(), process.basis.key))
+        return {"name": process.name, "shape": list(process.basis.shape), "T": process.T, "modes": sha256(text.encode())}
     if isinstance(process.motion, Uniform):
         return {key: value for key, value in to_record(process).items() if key != "recipe"}
     kernel = process.kernel(process.T * np.arange(1, 65) / 64)

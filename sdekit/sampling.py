@@ -14,14 +14,16 @@ from .errors import BadInput, finite, whole
 from .grids import Grid, karras
 from .law import Law
 from .methods import Method
+from .modes import Modes
 from .noise import PRIOR, Address, Noise, as_ids, as_noise
 from .plans import Plan, run
 from .process import Process
 from .solve import Event, Program, Saved, program, solve
+from .tableau import Rows
 
 Array = NDArray[np.float64]
 
-__all__ = ["Samples", "prepare", "sample"]
+__all__ = ["Samples", "as_model", "begin_at", "chosen_ids", "prepare", "sample", "shape_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class Samples:
 
 
 def prepare(
-    process: Process, method: Method | None, grid: Grid | None, plan: Plan | None, start: float | None = None, state_model: bool = False
+    process: Process | Modes, method: Method | None, grid: Grid | None, plan: Plan | None, start: float | None = None, state_model: bool = False
 ) -> Program:
     """The program for ``plan``, or for ``method`` over ``grid`` (``exponential(2)`` over ``karras(18)`` when absent)."""
     _check(process)
@@ -67,12 +69,12 @@ def prepare(
 
 
 def _check(process: Any) -> None:
-    if not isinstance(process, Process):
+    if not isinstance(process, Process | Modes):
         raise BadInput(f"process = {process!r} must be a Process, such as sdekit.catalogue.psld()")
 
 
 def sample(
-    process: Process,
+    process: Process | Modes,
     denoise: Any,
     *,
     method: Method | None = None,
@@ -93,9 +95,10 @@ def sample(
 
     Parameters
     ----------
-    process : Process
+    process : Process or Modes
     denoise : callable
-        ``denoise(y, sigma) -> E[x0 | y]``, or a :class:`~sdekit.denoiser.StateScore`.
+        ``denoise(y, sigma) -> E[x0 | y]``, or a :class:`~sdekit.denoiser.StateScore`; for ``Modes`` with levels that differ
+        ``denoise(y, sigmas)`` with an attribute ``basis``.
     method, grid : Method and Grid, optional
         ``exponential(2)`` and ``karras(18)`` when absent; or
     plan : Plan, optional
@@ -131,19 +134,21 @@ def sample(
         raise BadInput(f"denoise = {denoise!r} must be callable as denoise(y, sigma)")
     blocks, t0 = _given_state(process, start) if isinstance(start, tuple) else (None, None)
     prog = prepare(process, method, grid, plan, t0, bool(getattr(denoise, "of_state", False)))
-    chosen = _ids(n, ids, blocks)
-    event = _shape(denoise, shape, start, blocks)
+    chosen = chosen_ids(n, ids, blocks)
+    event = shape_of(denoise, process.basis.shape if isinstance(process, Modes) and shape is None else shape, start, blocks)
+    if isinstance(process, Modes):
+        _suited(process, prog, denoise, event)
     source = as_noise(seed)
     reference = dtype_of(dtype, device, denoise) if blocks is None or dtype is not None or device is not None else blocks
     limit = max(1, (1 << 20) // max(1, int(np.prod(event)))) if batch is None else whole("batch", batch)
-    model = _blocks_model(denoise) if getattr(denoise, "of_state", False) else denoise
+    model = as_model(denoise)
 
     states, saves, status = [], [], []
     with unwatched(reference):
         for first in range(0, len(chosen), limit):
             part = chosen[first : first + limit]
             if blocks is None:
-                begin = _begin(process, float(prog.times[0]), start, part, event, source, reference)
+                begin = begin_at(process, float(prog.times[0]), start, part, event, source, reference)
             else:
                 begin = [_cast(block[first : first + limit], reference) for block in blocks]
             state, saved = solve(prog, begin, model, source, part, save=save, watch=watch)
@@ -156,7 +161,20 @@ def sample(
     return Samples(xp.concat(states, axis=1), nfe, tuple(status), chosen, kept)
 
 
-def _given_state(process: Process, start: tuple[Any, ...]) -> tuple[Any, float]:
+def _suited(process: Modes, prog: Program, denoise: Any, event: tuple[int, ...]) -> None:
+    """Refuse data of another shape, and a model with one level where the modes have several."""
+    basis = process.basis
+    if event != basis.shape:
+        raise BadInput(f"data of shape {event} do not fit process {process.name!r}, whose basis has shape {basis.shape}")
+    several = any(not isinstance(ask.level, float) for item in prog.items if isinstance(item.move, Rows) for ask in item.move.asks)
+    if several and not getattr(denoise, "of_state", False) and getattr(denoise, "basis", None) != basis:
+        raise BadInput(
+            f"process {process.name!r} has another noise level in each mode, which a denoiser D(y; sigma) with one sigma does not know: give"
+            " process.denoiser(law), a StateScore, or a model denoise(y, sigmas) trained on such noise, with the process's basis as attribute basis"
+        )
+
+
+def _given_state(process: Process | Modes, start: tuple[Any, ...]) -> tuple[Any, float]:
     _check(process)
     if len(start) != 2:
         raise BadInput(f"start has {len(start)} entries; it must be (z, t), the blocks and their time")
@@ -168,7 +186,8 @@ def _given_state(process: Process, start: tuple[Any, ...]) -> tuple[Any, float]:
     return z, t
 
 
-def _ids(n: int | None, ids: ArrayLike | None, blocks: Any) -> NDArray[np.int64]:
+def chosen_ids(n: int | None, ids: ArrayLike | None, blocks: Any) -> NDArray[np.int64]:
+    """The sample ids that were asked for."""
     if n is not None and ids is not None:
         raise BadInput("give either n or ids, not both")
     if ids is not None:
@@ -184,7 +203,8 @@ def _ids(n: int | None, ids: ArrayLike | None, blocks: Any) -> NDArray[np.int64]
     return chosen
 
 
-def _shape(denoise: Any, shape: Sequence[int] | None, start: Any, blocks: Any) -> tuple[int, ...]:
+def shape_of(denoise: Any, shape: Sequence[int] | None, start: Any, blocks: Any) -> tuple[int, ...]:
+    """Shape of one datum, from whoever knows it."""
     if blocks is not None:
         return tuple(int(v) for v in blocks.shape[2:])
     known = shape if shape is not None else getattr(denoise, "shape", getattr(start, "shape", None))
@@ -195,7 +215,10 @@ def _shape(denoise: Any, shape: Sequence[int] | None, start: Any, blocks: Any) -
     return tuple(whole("shape", v) for v in known)
 
 
-def _begin(process: Process, t: float, start: Any, ids: NDArray[np.int64], shape: tuple[int, ...], source: Noise, reference: Any) -> list[Any]:
+def begin_at(
+    process: Process | Modes, t: float, start: Any, ids: NDArray[np.int64], shape: tuple[int, ...], source: Noise, reference: Any
+) -> list[Any]:
+    """The blocks at the first time, drawn from the prior, the stationary law, or the marginal of a law."""
     kernel = process.kernel(t)
     if isinstance(start, str) and start == "stationary":
         chol = np.linalg.cholesky(process.stationary)
@@ -204,13 +227,18 @@ def _begin(process: Process, t: float, start: Any, ids: NDArray[np.int64], shape
     else:
         raise BadInput(f"start = {start!r} must be None (the prior), 'stationary', a Law, or (z, t)")
     xi = source.draw([Address(PRIOR, slot=i) for i in range(process.k)], ids, shape, reference)
-    z = [sum(float(chol[i, j]) * xi[j] for j in range(i + 1)) for i in range(process.k)]
+    times = process.times if isinstance(process, Modes) else _times
+    z = [sum(times(chol[..., i, j], xi[j]) for j in range(i + 1)) for i in range(process.k)]
     if isinstance(start, Law):
         if tuple(start.shape) != shape:
             raise BadInput(f"start: the law has data of shape {tuple(start.shape)}, the run of shape {shape}")
         x0 = like(start.sample(ids=ids, seed=source), reference)
-        z = [float(psi) * x0 + block for psi, block in zip(kernel.psi, z, strict=True)]
+        z = [times(kernel.psi[..., i], x0) + block for i, block in enumerate(z)]
     return z
+
+
+def _times(coefficient: Any, x: Any) -> Any:
+    return float(coefficient) * x
 
 
 def _cast(block: Any, reference: Any) -> Any:
@@ -221,8 +249,13 @@ def _cast(block: Any, reference: Any) -> Any:
     return np.asarray(block, dtype=reference.dtype)
 
 
-def _blocks_model(score: Any) -> Callable[[list[Any], float], list[Any]]:
+def as_model(denoise: Any) -> Callable[..., Any]:
+    """What :func:`~sdekit.solve.solve` calls: the denoiser, or for a model of the whole state a function of its blocks."""
+    if not getattr(denoise, "of_state", False):
+        made: Callable[..., Any] = denoise
+        return made
+
     def model(blocks: list[Any], t: float) -> list[Any]:
-        return list(score(namespace(blocks[0]).stack(blocks), t))
+        return list(denoise(namespace(blocks[0]).stack(blocks), t))
 
     return model

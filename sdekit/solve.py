@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ._array import is_torch, namespace
 from .errors import BadInput
+from .modes import Basis, Modes
+from .modes.engine import ByModes, Paced, Turned
 from .noise import METHOD, MOVE, Address, Addressed, Noise
 from .plans import Custom, Jump, Move, Plan, Run
 from .process import Process
@@ -42,7 +44,7 @@ class Program:
 
     Attributes
     ----------
-    process : Process
+    process : Process or Modes
     moves : tuple of Move
         Where the items come from.
     items : tuple of Item
@@ -50,7 +52,7 @@ class Program:
         Model calls of each sample.
     """
 
-    process: Process
+    process: Process | Modes
     moves: tuple[Move, ...]
     items: tuple[Item, ...]
     nfe: int
@@ -66,6 +68,11 @@ class Program:
         """Most registers of one step, or of what it leaves for the next."""
         rows = [item.move for item in self.items if isinstance(item.move, Rows)]
         return max((max(move.out.shape[1], move.k + len(move.keep)) for move in rows), default=self.process.k)
+
+    @property
+    def by_terms(self) -> type[ByTerms]:
+        """The executor that runs it term by term."""
+        return ByModes if isinstance(self.process, Modes) else ByTerms
 
     def tables(self, executor: Any, reference: Any) -> list[Any]:
         """The items in the executor's form; made once for each executor, dtype and device."""
@@ -91,15 +98,19 @@ def _jump(move: Jump, process: Process) -> Rows:
     return step.rows(law.mean @ step.z + move.scale * law.chol @ step.noise(process.k))
 
 
-def _items(move: Move, process: Process, state_model: bool) -> list[Item]:
+def _items(move: Move, process: Process, state_model: bool, pace: Process | None = None) -> list[Item]:
     if isinstance(move, Jump):
         rows = _jump(move, process)
         addresses = tuple(Address(MOVE, move.leg, move.step, slot) for slot in range(rows.noises))
         return [Item(rows, move.s, move.t, addresses, True)]
     if not isinstance(move, Run):
-        addresses = tuple(Address(MOVE, getattr(move, "leg", 0), getattr(move, "step", 0), slot) for slot in range(move.noises))
+        if state_model:
+            raise BadInput(f"{type(move).__name__} asks a denoiser, and this model maps the whole state to its score: sample without it")
+        place = getattr(move, "stream", MOVE), getattr(move, "leg", 0), getattr(move, "step", 0)
+        addresses = tuple(Address(*place, slot) for slot in range(move.noises))
         return [Item(move, move.start, move.end, addresses, True)]
-    leg = Reverse(process, move.method.noise).leg(move.times)
+    reverse = Reverse(process, move.method.noise)
+    leg = reverse.leg(move.times) if pace is None else Paced(reverse, np.array(move.times), pace)
     memory: list[int] = []
     out = []
     for i in range(leg.steps):
@@ -111,13 +122,12 @@ def _items(move: Move, process: Process, state_model: bool) -> list[Item]:
     return out
 
 
-@lru_cache(maxsize=128)
-def program(process: Process, plan: Plan, start: float | None = None, state_model: bool = False) -> Program:
-    """Resolve ``plan`` on ``process``.
+def program(process: Process | Modes, plan: Plan, start: float | None = None, state_model: bool = False) -> Program:
+    """Resolve ``plan`` on ``process``; the last programs are kept.
 
     Parameters
     ----------
-    process : Process
+    process : Process or Modes
     plan : Plan
     start : float, optional
         Time to start from instead of the first grid time.
@@ -129,12 +139,26 @@ def program(process: Process, plan: Plan, start: float | None = None, state_mode
     BadInput
         If the moves do not follow each other in time.
     """
+    return (_of_modes if isinstance(process, Modes) else _of_process)(process, plan, start, state_model)
+
+
+@lru_cache(maxsize=128)
+def _of_process(process: Process, plan: Plan, start: float | None, state_model: bool) -> Program:
     return assemble(process, plan.moves(process, start), state_model)
 
 
-def assemble(process: Process, moves: Sequence[Move], state_model: bool = False) -> Program:
+@lru_cache(maxsize=4)
+def _of_modes(process: Modes, plan: Plan, start: float | None, state_model: bool) -> Program:
+    return assemble(process, plan.moves(process.reference, start), state_model)
+
+
+def assemble(process: Process | Modes, moves: Sequence[Move], state_model: bool = False) -> Program:
     """The program of explicit moves: see :func:`program`."""
-    items = [item for move in moves for item in _items(move, process, state_model)]
+    if isinstance(process, Modes):
+        each = [[item for move in moves for item in _items(move, p, state_model, process.reference)] for p in process.processes]
+        items = [same[0]._replace(move=process.join([item.move for item in same])) for same in zip(*each, strict=True)]
+    else:
+        items = [item for move in moves for item in _items(move, process, state_model)]
     for before, after in pairwise(items):
         if before.s != after.t:
             raise BadInput(f"the plan jumps from time {before.s:g} to {after.t:g} between two moves")
@@ -211,13 +235,41 @@ def solve(
     watch : callable, optional
         Called with an :class:`Event` after each move.
     executor : ByTerms or Stacked, optional
-        Chosen by device when absent.
+        Chosen by device when absent; modes run term by term.
 
     Returns
     -------
     blocks : list of k arrays
     saved : Saved or None
     """
+    if isinstance(prog.process, Modes):
+        if executor is Stacked:
+            raise BadInput("coefficients that differ from mode to mode run term by term, not stacked: leave the executor out")
+        return _turned(prog.process.basis, prog, state, model, Addressed(0) if noise is None else noise, ids, save, watch)
+    return _solve(prog, state, model, noise, ids, save, watch, executor)
+
+
+def _turned(
+    basis: Basis, prog: Program, state: Sequence[Any], model: Callable[..., Any], noise: Noise, ids: Any, save: Any, watch: Any
+) -> tuple[list[Any], Saved | None]:
+    """Run on the coefficients in ``basis``, with everything that is seen from outside in the data's elements."""
+
+    def asked(argument: Any, level: Any) -> Any:
+        if isinstance(argument, list):
+            return [basis.forward(answer) for answer in model([basis.backward(block) for block in argument], level)]
+        return basis.forward(model(basis.backward(argument), level))
+
+    def shown(event: Event) -> None:
+        watch(event._replace(state=[basis.backward(block) for block in event.state]))
+
+    begin = [basis.forward(block) for block in state]
+    made, saved = _solve(prog, begin, asked, Turned(noise, basis), ids, save, None if watch is None else shown, ByModes)
+    return [basis.backward(block) for block in made], None if saved is None else saved._replace(state=basis.backward(saved.state))
+
+
+def _solve(
+    prog: Program, state: Sequence[Any], model: Callable[..., Any], noise: Noise | None, ids: Any, save: Any, watch: Any, executor: Any
+) -> tuple[list[Any], Saved | None]:
     reference = state[0]
     ids = np.arange(reference.shape[0]) if ids is None else ids
     noise = Addressed(0) if noise is None else noise

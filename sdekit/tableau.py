@@ -38,10 +38,11 @@ class Ask(NamedTuple):
     """A call of the model: its argument as a combination of registers, and the level.
 
     The argument is ``y`` (1, w) with the level ``sigma_eff`` for a denoiser, the state (k, w) with the time for a model of the whole state.
+    Rows of several modes hold one level for each, unless all are equal.
     """
 
     argument: Array
-    level: float
+    level: Any
 
 
 class Answer(NamedTuple):
@@ -235,6 +236,8 @@ def by_terms(terms: Terms, registers: Sequence[Any]) -> Any:
 class ByTerms:
     """Executor term by term: any array type, ``+`` and ``*`` only."""
 
+    total = staticmethod(by_terms)
+
     def __init__(self, state: Blocks, _width: int) -> None:
         self.state: Blocks = list(state)
         self.memory: Blocks = []
@@ -246,14 +249,14 @@ class ByTerms:
 
     def step(self, table: TermTable, model: Model, normals: Sequence[Any]) -> None:
         """Apply one step."""
-        registers = [*self.state, *self.memory, *normals]
+        registers, total = [*self.state, *self.memory, *normals], self.total
         for rows, level in table.asks:
             if table.of_state:
-                registers.extend(model([by_terms(row, registers) for row in rows], level))
+                registers.extend(model([total(row, registers) for row in rows], level))
             else:
-                registers.append(model(by_terms(rows[0], registers), level))
-        self.state = [by_terms(row, registers) for row in table.out]
-        self.memory = [by_terms(row, registers) for row in table.keep]
+                registers.append(model(total(rows[0], registers), level))
+        self.state = [total(row, registers) for row in table.out]
+        self.memory = [total(row, registers) for row in table.keep]
 
 
 class Stacked:
