@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from ..errors import BadInput, positive, whole
+from ..errors import BadInput, finite, positive, whole
 from ..grids import Grid, bent, karras, logsnr, uniform
 from ..kernel import solve_lower, triangular
 from ..law import Gaussian
@@ -33,6 +33,7 @@ _PANELS = 32, 96  # least and most steps of the mesh that samples the local erro
 _ENDS = 6  # lowest levels that are tried before the refinement
 _FLOOR = 0.02  # least density of the mesh, of its mean
 _WIDEST = 6.0  # largest bend
+_ROOM = 0.3  # highest value of the lowest level, in units of the highest
 _ROUNDS = 6  # steps of least squares before the weights are made anew
 _CHANCE = 0.01  # of the largest relative W2: less counts as this
 _GAIN = 1e-3  # of the mean logarithm: less ends the search
@@ -225,6 +226,7 @@ def tune_grid(
     judge: Sequence[Gaussian] = (),
     end: bool = True,
     bends: int = 3,
+    sigma_min: float = 0.0,
     sigma_max: float | None = None,
     evaluations: int = 200,
     progress: bool = False,
@@ -247,6 +249,8 @@ def tune_grid(
         Whether the last step goes to the data.
     bends : int
         Parameters besides the lowest level; 2 to 4 transfer, ``n`` make the grid free.
+    sigma_min : float
+        Lowest level allowed, such as the lowest that a network was trained for.
     sigma_max : float, optional
         Highest level; the highest of the process when absent.
     evaluations : int
@@ -262,7 +266,7 @@ def tune_grid(
     Raises
     ------
     BadInput
-        For no laws, laws that are not Gaussian, or fewer than 2 steps.
+        For no laws, laws that are not Gaussian, fewer than 2 steps, or levels that leave no room.
 
     Notes
     -----
@@ -274,7 +278,11 @@ def tune_grid(
     modes, terms = _Modes.of(data), whole("bends", bends, 0)
     if not np.all(modes.size > 0.0):
         raise BadInput("a law of data is a point: any grid of an exponential method is exact on it")
-    top = float(process.sigma_eff(process.T)) if sigma_max is None else positive("sigma_max", sigma_max)
+    reach = float(process.sigma_eff(process.T))
+    top = reach if sigma_max is None else min(positive("sigma_max", sigma_max), reach)
+    floor = max(finite("sigma_min", sigma_min), _floor(process, top))
+    if floor >= _ROOM * top:
+        raise BadInput(f"sigma_min = {floor:g} must be below {_ROOM:g} times the highest level {top:g}: there is nothing to choose between them")
 
     def make(x: Array) -> Grid:
         return bent(whole("n", n, 2), tuple(map(float, x[:-1])), float(np.exp(x[-1])), top, zero=bool(end))
@@ -288,7 +296,7 @@ def tune_grid(
             return modes.gaps(process, make(x), method)
 
         search = _Search(modes, gaps, evaluations)
-        seeds, bounds = _seeds(process, method, modes, top, n, terms)
+        seeds, bounds = _seeds(process, method, modes, (floor, top), n, terms)
         start, best = search.best(seeds, bounds)
     grid = make(best)
     rivals = {
@@ -302,20 +310,25 @@ def tune_grid(
     return TunedGrid(grid, bends_, sigma_min, process.name, method.name, nfe, rows, float(np.exp(start)), search.tried)
 
 
-def _seeds(process: Process, method: Method, modes: _Modes, top: float, n: int, terms: int) -> tuple[list[Array], list[tuple[float, float]]]:
+def _floor(process: Process, top: float) -> float:
+    """Lowest level that makes sense on the process."""
+    return top * 1e-7 if float(process.sigma_eff(0.0)) == 0.0 else 1.001 * float(process.sigma_eff(1e-5 * process.T))
+
+
+def _seeds(
+    process: Process, method: Method, modes: _Modes, ends: tuple[float, float], n: int, terms: int
+) -> tuple[list[Array], list[tuple[float, float]]]:
     """For each of a few lowest levels the grid from the mesh and the one without bends; and the bounds of the parameters."""
-    least = float(process.sigma_eff(0.0))
-    floor = top * 1e-7 if least == 0.0 else 1.001 * float(process.sigma_eff(1e-5 * process.T))
-    levels = np.geomspace(floor, 0.3 * top, 200)
-    lost = np.max(modes.lost(levels), axis=1)
-    low, high = (float(np.interp(np.log(part), np.log(lost + 1e-300), np.log(levels))) for part in (1e-6, 0.2))
-    steps = int(np.clip(3 * n, *_PANELS))
-    middles, density = _density(process, method, modes, float(np.exp(low)), top, steps)
+    floor, top = ends
+    levels = np.geomspace(floor, _ROOM * top, 200)
+    lost = np.log(np.max(modes.lost(levels), axis=1) + 1e-300)
+    low, high = (float(np.interp(np.log(part), lost, np.log(levels))) for part in (1e-6, 0.2))
+    middles, density = _density(process, method, modes, float(np.exp(low)), top, int(np.clip(3 * n, *_PANELS)))
     seeds = []
     for bottom in np.linspace(low, high, _ENDS + 2)[1:-1]:
         above = middles > bottom
         seeds += [np.append(_bends(middles[above], density[above], terms), bottom), np.append(np.zeros(terms), bottom)]
-    return seeds, [(-_WIDEST, _WIDEST)] * terms + [(float(np.log(floor)), float(np.log(0.5 * top)))]
+    return seeds, [(-_WIDEST, _WIDEST)] * terms + [(float(np.log(floor)), float(np.log(_ROOM * top)))]
 
 
 @dataclass

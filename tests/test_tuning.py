@@ -126,6 +126,14 @@ def test_every_process(make, method, n, end, gain):
     assert all(row.w2 < gain * min(row.others.values()) for row in found.rows)
 
 
+def test_ends_are_kept():
+    found = analysis.tune_grid(vp(), methods.exponential(2), 6, data=FAMILY[:2], sigma_min=0.2, sigma_max=20.0, evaluations=40)
+    made = vp().sigma_eff(found.grid.times(vp()))
+    assert made[0] == pytest.approx(20.0, rel=1e-12)
+    assert made[-2] == pytest.approx(0.2, rel=1e-5)  # the best end is below: it stops there
+    assert analysis.tune_grid(edm(), methods.ddim(), 6, data=FAMILY[:1], sigma_max=1e9, evaluations=1).grid.times(edm())[0] == 80.0
+
+
 def test_nothing_is_random_and_evaluations_are_bounded():
     first, second = (analysis.tune_grid(vp(), methods.exponential(2), 6, data=FAMILY[:2], evaluations=40) for _ in range(2))
     assert first == second
@@ -157,6 +165,7 @@ def test_the_grid_is_plain_data_and_the_report_is_readable(capsys):
         lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, bends=-1),
         lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, evaluations=0),
         lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, sigma_max=-3.0),
+        lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, sigma_min=60.0),
         lambda: power_law(0.0),
         lambda: power_law(scale=-1.0),
         lambda: power_law(frequencies=0),
