@@ -28,12 +28,15 @@ class Orders:
         The same as ``ode``, started from exact past values (multistep methods).
     weak : float or None
         Of means and covariances, with noise.
+    strong : float or None
+        Of the state on the same Brownian path, in root mean square (methods whose normals are increments and areas).
     """
 
     ode: float | None = None
     one_block: float | None = None
     exact_start: float | None = None
     weak: float | None = None
+    strong: float | None = None
 
 
 @dataclass(frozen=True)

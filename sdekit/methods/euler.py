@@ -30,7 +30,7 @@ def euler(noise: float = 0.0) -> Method:
     noise : float
         :math:`\lambda`: 0 for the ODE, 1 for the reverse SDE.
     """
-    orders = Orders(ode=1) if noise == 0.0 else Orders(weak=1)
+    orders = Orders(ode=1) if noise == 0.0 else Orders(weak=1, strong=1)
     name = "euler" if noise == 0.0 else "euler_maruyama" if noise == 1.0 else f"euler(noise={noise:g})"
     return Method(name, _rows, noise=noise, orders=orders, reference="Maruyama 1955; Song et al. 2021, arXiv:2011.13456")
 
