@@ -103,7 +103,7 @@ class SDE:
         fields = [_constant(matrix) for matrix in (source.F, source.G[:, np.any(source.G != 0.0, axis=0)])]
 
         def drift(z: Array, t: float) -> Array:  # noqa: ARG001 - the clock has the time
-            return np.tensordot(source.F, z, 1)
+            return np.asarray(np.einsum("ij,j...->i...", source.F, z))  # no BLAS: its threads cost more than a few blocks
 
         more: dict[str, Any] = {"clock": source.clock, "blocks": source.blocks, "S0": source.S0}
         return cls(source.k, drift, fields[1], "additive", jacobian=fields[0], **more)
