@@ -86,6 +86,10 @@ def _intervals(key: str, value: Any) -> list[tuple[int, int, float, float]]:
     return made
 
 
+def _methods(key: str, value: Any) -> list[Method]:
+    return [_read(f"{key}[{i}]", entry, ("method",)) for i, entry in enumerate(_list(key, value))]
+
+
 def _expression_clock(rate: str, T: float) -> clocks.Expression:
     from .spec import load_rate
 
@@ -118,6 +122,7 @@ _CLOCKS: dict[str, tuple[Callable[..., clocks.Clock], dict[str, Reader]]] = {
 }
 _TRANSFORMS: dict[str, dict[str, Reader]] = {
     "denoise": {},
+    "finish": {"methods": _methods},
     "ancestral": {"eta": _number},
     "correct": {"snr": _number, "steps": _whole},
     "churn": {"S_churn": _number, "S_min": _number, "S_max": _optional, "S_noise": _number},
@@ -171,7 +176,7 @@ def _written(obj: Any) -> dict[str, Any]:
         return {"kind": "run", "method": _method(obj.method), "times": [float(t) for t in obj.times], "leg": obj.leg, "first": obj.first}
     if isinstance(obj, Jump):
         return {"kind": "jump", "s": float(obj.s), "t": float(obj.t), "scale": float(obj.scale), "leg": obj.leg, "step": obj.step}
-    if isinstance(obj, plans.Denoise | plans.Ancestral | plans.Churn | plans.Correct | plans.Restart):
+    if isinstance(obj, plans.Denoise | plans.Finish | plans.Ancestral | plans.Churn | plans.Correct | plans.Restart):
         return _transform(obj)
     return _grid(obj)
 
@@ -236,6 +241,8 @@ def _transform(transform: Any) -> dict[str, Any]:
     match transform:
         case plans.Denoise():
             return {"kind": "transform", "name": "denoise"}
+        case plans.Finish():
+            return {"kind": "transform", "name": "finish", "methods": [_method(method) for method in transform.methods]}
         case plans.Ancestral(eta=eta):
             return {"kind": "transform", "name": "ancestral", "eta": eta}
         case plans.Correct(snr=snr, steps=steps):
@@ -317,6 +324,8 @@ def _read_transform(key: str, record: Any) -> Callable[[Plan], Plan]:
     found = _entries(key, {k: v for k, v in record.items() if k != "name"}, _TRANSFORMS[name])
     if name == "denoise":
         return lambda plan: plan.then(plans.denoise())
+    if name == "finish":
+        return lambda plan: plan.then(plans.finish(*found["methods"]))
     if name == "ancestral":
         return lambda plan: plans.ancestral(plan, **found)
     if name == "correct":

@@ -39,6 +39,7 @@ PLANS = [
     plans.restart(KARRAS, [(3, 2, 0.06, 0.3), (3, 1, 1.0, 2.0)], method=methods.heun(), S_noise=1.01, churn=0.1),
     plans.restart(KARRAS, [(3, 2, 0.06, 0.3)], snap="nearest"),
     plans.churn(plans.restart(KARRAS, [(4, 1, 0.06, 0.3)]), 3.0),
+    plans.ancestral(plans.dpm_fast(7)),
 ]
 
 

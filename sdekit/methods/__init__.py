@@ -4,15 +4,30 @@ A method is chosen as an object, ``sdekit.methods.heun()``; a new one is a funct
 :class:`Method`, with no loop of its own.
 """
 
+from collections.abc import Callable
+
+from . import dpm as _dpm
 from . import euler as _euler
 from . import exponential as _exponential
 from . import runge_kutta as _runge_kutta
+from . import sra as _sra
 from ._record import Method, Orders
+from .dpm import dpm_2, dpm_solver, dpm_solver_pp_2s, dpmpp_sde, seeds
 from .euler import euler, euler_maruyama
 from .exponential import ddim, exponential, exponential_rk
-from .runge_kutta import heun
+from .runge_kutta import heun, rho_rk, runge_kutta
+from .sra import sra
 
-__all__ = ["SHIPPED", "Method", "Orders", "ddim", "euler", "euler_maruyama", "exponential", "exponential_rk", "heun"]
+__all__ = [
+    "SHIPPED", "Method", "Orders", "ddim", "dpm_2", "dpm_solver", "dpm_solver_pp_2s", "dpmpp_sde", "euler", "euler_maruyama", "exponential",
+    "exponential_rk", "heun", "rho_rk", "runge_kutta", "seeds", "sra",
+]  # fmt: skip
 
-SHIPPED = {**_euler.SHIPPED, **_runge_kutta.SHIPPED, **_exponential.SHIPPED}
+SHIPPED: dict[str, Callable[[], Method]] = {
+    **_euler.SHIPPED,
+    **_runge_kutta.SHIPPED,
+    **_exponential.SHIPPED,
+    **_dpm.SHIPPED,
+    **_sra.SHIPPED,
+}
 """Every shipped method with its usual options, by the name that the command line uses: the tests and the tables go through this."""
