@@ -10,7 +10,9 @@ if __name__ != "sdekit.analysis":
 from .._lazy import lazily
 
 if TYPE_CHECKING:
-    from . import plots
+    from . import foreign, plots
+    from .audits import AuditReport, Audits, audit
+    from .blackbox import Level
     from .densities import Box, Density, fokker_planck
     from .exact import ExactLaw, exact_law
     from .likelihood import Likelihood, log_likelihood
@@ -18,13 +20,17 @@ if TYPE_CHECKING:
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
     from .reaching import Reached, Reaching, nfe_to_reach
+    from .strong import strong_order
     from .tuning import TunedGrid, power_law, tune_grid
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
 
 __all__ = [
+    "AuditReport",
+    "Audits",
     "Box",
     "Density",
     "ExactLaw",
+    "Level",
     "Likelihood",
     "Manifold",
     "ManifoldReport",
@@ -33,14 +39,17 @@ __all__ = [
     "Reaching",
     "TunedGrid",
     "WorkPrecision",
+    "audit",
     "exact_law",
     "fokker_planck",
+    "foreign",
     "log_likelihood",
     "manifold_error",
     "nfe_to_reach",
     "order",
     "plots",
     "power_law",
+    "strong_order",
     "tune_grid",
     "w1_exact_1d",
     "w2_exact_1d",
@@ -49,9 +58,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AuditReport": "audits",
+    "Audits": "audits",
     "Box": "densities",
     "Density": "densities",
     "ExactLaw": "exact",
+    "Level": "blackbox",
     "Likelihood": "likelihood",
     "Manifold": "manifolds",
     "ManifoldReport": "manifolds",
@@ -60,6 +72,7 @@ _HOMES = {
     "Reaching": "reaching",
     "TunedGrid": "tuning",
     "WorkPrecision": "precision",
+    "audit": "audits",
     "exact_law": "exact",
     "fokker_planck": "densities",
     "log_likelihood": "likelihood",
@@ -67,6 +80,7 @@ _HOMES = {
     "nfe_to_reach": "reaching",
     "order": "orders",
     "power_law": "tuning",
+    "strong_order": "strong",
     "tune_grid": "tuning",
     "w1_exact_1d": "wasserstein",
     "w2_exact_1d": "wasserstein",

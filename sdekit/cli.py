@@ -315,6 +315,26 @@ def report(
     _show(as_json, {"page": str(made)}, str(made))
 
 
+@app.command()
+def audit(
+    library: Annotated[str, typer.Argument(metavar="diffusers", help="The library.")],
+    only: Annotated[str, typer.Option("--only", metavar="TEXT", help="Audits whose name has TEXT in it.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Audit the samplers of an installed library: exact law, true order, model calls, faults; exit code 1 if a fault is found.
+
+    Example: sdekit audit diffusers        Example: sdekit audit diffusers --only PNDM --json
+    """
+    from .analysis import foreign
+
+    _pick("library", library, {"diffusers": None})
+    with _bar(as_json, len(foreign.cases(only)), "audit") as forward:
+        found = foreign.diffusers(only, forward)
+    _show(as_json, found.as_dict(), found)
+    if found.faulty:
+        raise typer.Exit(1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code.  Errors are one line on stderr."""
     try:

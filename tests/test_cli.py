@@ -10,7 +10,7 @@ import pytest
 from sdekit import catalogue
 from sdekit.cli import main
 
-COMMANDS = ["list", "certify", "kernel", "sample", "compare", "order", "train", "report"]
+COMMANDS = ["list", "certify", "kernel", "sample", "compare", "order", "train", "report", "audit"]
 FALSE = """
 name = "wrong"
 state = ["x", "m"]
