@@ -283,7 +283,8 @@ def rho_rk(tableau: str = "rk4", clock: str = "sigma") -> Method:
     tableau : str
         As for :func:`runge_kutta`.
     clock : {"sigma", "log", "time"}
-        Where stages are placed and slopes taken.  ``time`` is for processes whose level stands still somewhere, such as underdamped ones.
+        Where stages are placed and slopes taken.  ``time`` does not divide by the speed of the level, which vanishes somewhere on underdamped
+        processes; there every method needs a grid in time.
 
     Raises
     ------
