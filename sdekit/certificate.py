@@ -186,7 +186,7 @@ def _certificate(recipe: Recipe, watch: Watch, *, full: bool) -> Certificate:
 def _tightened(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with parameters that it divides by assumed different from 0: a nonnegative one becomes positive."""
     parts = [recipe.H, *recipe.D, *([] if recipe.Q is None else recipe.Q), *recipe.drift]
-    below = set().union(*(sp.denom(sp.together(part)).free_symbols for part in parts)) - set(recipe.state)
+    below = set().union(*(sp.denom(sp.together(part)).free_symbols for part in parts)) - {*recipe.state, recipe.time}
     change = {s: sp.Symbol(s.name, positive=True) for s in below if s.is_nonnegative and not s.is_positive}
     return (
         (recipe.subs(change), tuple(f"{s.name} != 0, because the recipe divides by it" for s in sorted(change, key=str))) if change else (recipe, ())
@@ -320,7 +320,8 @@ def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationar
         return _hypoelliptic(recipe, statement, normalisable, stationary)
     if recipe.varies:
         return Claim(statement, Verdict.UNDECIDED, "drift or noise vary in the clock: Kalman's rank at one time decides nothing")
-    n, reach = len(recipe.state), kalman(F, recipe.D)
+    state, (F, D) = recipe.narrowed(F, recipe.D)
+    n, reach = len(state), kalman(F, D)
     if reach.conditions:
         where = f"holds where one of {reach.conditions[:3]} is not 0, which the assumptions do not say"
         return Claim(statement, Verdict.UNDECIDED, where)
@@ -371,12 +372,8 @@ def _kernel(recipe: Recipe, F: sp.Matrix | None, linear: Claim) -> Claim:
         return Claim(statement, Verdict.UNDECIDED, f"whether the drift is linear is {linear.verdict}")
     if F is None:
         return Claim(statement, Verdict.REFUTED, "the drift is not linear or D is not constant: the kernel is not Gaussian")
-    kernel = recipe.kernel()
-    if recipe.varies:
-        return Claim(
-            statement, Verdict.UNDECIDED, "drift or noise vary in the clock: no closed form is looked for; numeric kernels are exact to rounding"
-        )
-    if kernel is None:
-        return Claim(statement, Verdict.UNDECIDED, "the eigenvalues of F have no closed form; numeric kernels are exact to rounding all the same")
+    kernel = recipe.closed_form
+    if isinstance(kernel, str):
+        return Claim(statement, Verdict.UNDECIDED, f"{kernel}; numeric kernels are exact to rounding all the same")
     proof = kernel.proof
     return Claim(statement, proof.verdict, f"{kernel.form}; {proof.evidence}", proof.witness)

@@ -10,7 +10,7 @@ import sympy as sp
 
 from .zero import Decision, Verdict, decide_zero, points
 
-__all__ = ["decide_nonnegative", "decide_psd", "negative_direction", "positive_form", "separated"]
+__all__ = ["connected", "decide_nonnegative", "decide_psd", "negative_direction", "positive_form", "separated"]
 
 _POINTS = 40
 _ROWS = 6  # rows of a connected part of a matrix beyond which not all principal minors are formed
@@ -98,7 +98,7 @@ def negative_direction(D: sp.Matrix) -> sp.Matrix | None:
     return None
 
 
-def _parts(D: sp.Matrix) -> list[list[int]]:
+def connected(D: sp.Matrix) -> list[list[int]]:
     """Rows of ``D`` in groups that no entry connects."""
     groups = [{i} for i in range(D.shape[0])]
     for i, j in combinations(range(D.shape[0]), 2):
@@ -127,7 +127,7 @@ def decide_psd(D: sp.Matrix) -> Decision:
                 return Decision(found.verdict, f"D[{i},{j}] - D[{j},{i}] should be 0: {found.evidence}", ((i, j), found.witness))
     open_ = [f"whether {entry} is real is not known" for entry in D if not entry.is_extended_real][:1]
     count = 0
-    for part in _parts(D):
+    for part in connected(D):
         if len(part) > _ROWS and D.free_symbols:
             open_.append(f"the block of rows {part} is too large for all its principal minors")
             continue

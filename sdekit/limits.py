@@ -27,11 +27,11 @@ class TooLong(Exception):
 
 
 @contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise TooLong inside after so many seconds; no limit off the main thread, on systems without timers, and inside another timer."""
+def _limited(seconds: float) -> Iterator[bool]:
+    """Raise TooLong inside after so many seconds; no limit (False) off the main thread, on systems without timers, and inside another timer."""
     free = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     if not free or signal.getitimer(signal.ITIMER_REAL)[0] > 0.0:
-        yield
+        yield False
         return
 
     quiet_until = 0.0
@@ -47,7 +47,7 @@ def _limited(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3), _TICK)
     try:
-        yield
+        yield True
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
@@ -66,10 +66,13 @@ class Watch:
 
     def ask(self, question: Callable[[], Found], otherwise: Callable[[str], Found]) -> Found:
         """The answer; ``otherwise(reason)`` when the time is over, or where sympy gives up with an error."""
+        own = True
         try:
-            with _limited(min(self.end - time.monotonic(), self.seconds / 3.0)):
+            with _limited(min(self.end - time.monotonic(), self.seconds / 3.0)) as own:
                 return question()
         except TooLong:
+            if not own:  # the time of a question around this one is over
+                raise
             return otherwise(f"not settled in its share of {self.seconds:g} s")
         except (BadInput, Refuted):
             raise

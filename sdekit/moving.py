@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from .blocks import blocks_of
 from .clocks import Clock
 from .numeric import numeric
 from .process import Process
@@ -50,7 +51,7 @@ class Moving:
         self, state: tuple[sp.Symbol, ...], F: sp.ImmutableMatrix, G: sp.ImmutableMatrix, clock: Clock, time: sp.Symbol, *,
         initial: Mapping[Any, Any], parameters: Mapping[str, Any], name: str, paper: str = "",
     ) -> None:  # fmt: skip
-        start = initial_of(state, initial)
+        start = initial_of(blocks_of(state), initial)
         values = {"state": state, "F": F, "G": G, "clock": clock, "time": time, "initial": start, "parameters": tuple(parameters.items()),
                   "name": name, "paper": paper}  # fmt: skip
         for key, value in values.items():
@@ -66,7 +67,7 @@ class Moving:
     def process(self, *, initial: Mapping[Any, Any] | None = None, T: float | None = None, limit: float = 20.0, **values: Any) -> Process:  # noqa: ARG002 - nothing to check
         """The process with numbers in the place of the parameters; arguments and errors as for :meth:`sdekit.Recipe.process`."""
         put = parameter_values(self, values)
-        start = self.initial if initial is None else initial_of(self.state, initial)
+        start = self.initial if initial is None else initial_of(blocks_of(self.state), initial)
         k, q = self.F.shape[0], self.G.shape[1]
         drift, noise = (numeric((self.time,), [entry.subs(put) for entry in matrix]) for matrix in (self.F, self.G))
         by_name = {s.name: v for s, v in put.items()}

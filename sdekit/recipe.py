@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
+from .blocks import Block, alike, blocks_of, stacked, unfolded
 from .certificate import assertions
 from .clocks import Clock, constant
+from .commuting import commuting_kernel
 from .errors import BadInput, Refuted, finite, unknown
 from .kernel import triangular
+from .limits import Watch
 from .numeric import numeric
 from .process import Process
-from .symbolic import SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
+from .symbolic import UNIT, SymbolicKernel, cholesky, derive_drift, derive_residual, linear_part, symbolic_kernel
 from .zero import Verdict
 
 __all__ = ["Recipe", "initial_of", "parameter_values", "resolved", "starting"]
@@ -37,10 +40,8 @@ def _expression(name: str, value: Any) -> sp.Expr:
     return value.xreplace({number: sp.Rational(repr(float(number))) for number in value.atoms(sp.Float)})
 
 
-def _matrix(name: str, value: Any, n: int) -> sp.ImmutableMatrix:
-    rows = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(rows, list | tuple) or len(rows) != n or any(not isinstance(r, list | tuple) or len(r) != n for r in rows):
-        raise BadInput(f"{name} must be a {n} x {n} matrix, one row and column for each block of the state")
+def _matrix(name: str, value: Any, blocks: tuple[Block, ...]) -> sp.ImmutableMatrix:
+    rows = unfolded(name, value, blocks)
     return sp.ImmutableMatrix([[_expression(f"{name}[{i},{j}]", entry) for j, entry in enumerate(row)] for i, row in enumerate(rows)])
 
 
@@ -50,12 +51,13 @@ class Recipe:
 
     Parameters
     ----------
-    state : sequence of Symbol
-        One symbol for each block; ``state[0]`` is the data block.
+    state : sequence of Symbol or column Matrix of them
+        One for each block, the data block first.  A block may be a vector: ``sp.Matrix(sp.symbols("x1:4", real=True))`` is the block ``x``.
     H : expression
         :math:`-\log` of the stationary density, up to a constant.
     D, Q : matrices (k, k)
-        Diffusion and circulation.  Constants or functions of the state.
+        Diffusion and circulation.  Constants or functions of the state.  An entry between two vectors of ``d`` components each is a (d, d) matrix,
+        or a scalar, for that multiple of the identity; between others it is a matrix of their sizes, or 0.
     clock : Clock, optional
         The speed in time; ``constant(1)`` when absent.
     initial : mapping from Symbol or name to expression, optional
@@ -65,6 +67,13 @@ class Recipe:
     name, paper : str, optional
     time : Symbol, optional
         The unit clock in ``D``, ``Q`` and a claimed drift, if they vary; never in ``H``, whose law is to stay.
+
+    Attributes
+    ----------
+    state : tuple of Symbol
+        All components; ``D``, ``Q`` and the drift have one row for each of them.
+    blocks : tuple of Block
+        The names of the blocks, with their symbols.
 
     Raises
     ------
@@ -83,10 +92,11 @@ class Recipe:
     name: str
     paper: str
     time: sp.Symbol | None
+    blocks: tuple[Block, ...]
 
     def __init__(
         self,
-        state: Sequence[sp.Symbol],
+        state: Sequence[sp.Symbol | sp.Matrix],
         H: Any,
         D: Any,
         Q: Any = None,
@@ -99,31 +109,33 @@ class Recipe:
         drift: Any = None,
         time: sp.Symbol | None = None,
     ) -> None:
-        blocks = tuple(state) if isinstance(state, list | tuple) else (state,)
-        if not blocks or any(not isinstance(z, sp.Symbol) for z in blocks) or len(set(blocks)) != len(blocks):
-            raise BadInput(f"state = {state!r} must be different sympy symbols, the data block first")
-        n = len(blocks)
+        blocks = blocks_of(state)
+        components = tuple(z for block in blocks for z in block.symbols)
         if (Q is None) == (drift is None):
             raise BadInput("give Q, or a drift to be checked (Recipe.from_drift), not both")
-        if drift is not None and len(drift) != n:
-            raise BadInput(f"drift has {len(drift)} entries; the state has {n}")
-        claimed = None if drift is None else sp.ImmutableMatrix([_expression(f"drift[{i}]", entry) for i, entry in enumerate(drift)])
+        entries = [] if drift is None else stacked("drift", drift, blocks)
+        claimed = None if drift is None else sp.ImmutableMatrix([_expression(f"drift[{i}]", entry) for i, entry in enumerate(entries)])
         start = initial_of(blocks, initial or {})
         defaults = tuple((str(key), _expression(f"parameters[{key}]", value)) for key, value in (parameters or {}).items())
         values = {
-            "state": blocks, "H": _expression("H", H), "D": _matrix("D", D, n), "Q": None if Q is None else _matrix("Q", Q, n),
+            "state": components, "H": _expression("H", H), "D": _matrix("D", D, blocks), "Q": None if Q is None else _matrix("Q", Q, blocks),
             "clock": constant(1.0) if clock is None else clock, "claimed": claimed, "initial": start,
             "parameters": defaults, "name": name, "paper": paper, "time": time,
+            "blocks": blocks,
         }  # fmt: skip
-        if time is not None and (not isinstance(time, sp.Symbol) or time in blocks or time in values["H"].free_symbols):
+        if time is not None and (not isinstance(time, sp.Symbol) or time in components or time in values["H"].free_symbols):
             raise BadInput(f"time = {time!r} must be a symbol that is no block and not in H: a recipe's law does not move")
         for key, value in values.items():
             object.__setattr__(self, key, value)
+        if UNIT in self.symbols:
+            raise BadInput("the symbol B stands for the unit clock: say time=B if D, Q or the drift vary in it, or call a parameter otherwise")
 
     @classmethod
-    def from_drift(cls, state: Sequence[sp.Symbol], drift: Sequence[Any], D: Any, H: Any, clock: Clock | None = None, **more: Any) -> Recipe:
+    def from_drift(
+        cls, state: Sequence[sp.Symbol | sp.Matrix], drift: Sequence[Any], D: Any, H: Any, clock: Clock | None = None, **more: Any
+    ) -> Recipe:
         """A claim to be checked: that ``exp(-H)`` is invariant under this drift and diffusion.  Other keywords as for Recipe."""
-        return cls(state, H, D, None, clock, drift=list(drift), **more)
+        return cls(state, H, D, None, clock, drift=drift, **more)
 
     @cached_property
     def drift(self) -> sp.Matrix:
@@ -160,22 +172,40 @@ class Recipe:
         return tuple(sorted(found, key=lambda s: s.name))
 
     def kernel(self, **values: Any) -> SymbolicKernel | None:
-        """The perturbation kernel in the clock ``B``; None if the recipe is not linear or has no closed form.
+        """The perturbation kernel in the clock ``B``; None if the recipe is not linear or has no closed form (``closed_form`` says why).
 
         Keywords put values (or expressions) in the place of parameters first: critical damping is another closed form than its neighbours.
         """
         recipe = self.subs({s: values[s.name] for s in self.symbols if s.name in values}) if values else self
-        return recipe._kernel
+        return None if isinstance(recipe.closed_form, str) else recipe.closed_form
 
     @cached_property
-    def _kernel(self) -> SymbolicKernel | None:
+    def closed_form(self) -> SymbolicKernel | str:
+        """The perturbation kernel, or why there is none in closed form; looked for during 20 seconds at most."""
+        return Watch(60.0).ask(self._closed_form, lambda why: why)
+
+    def _closed_form(self) -> SymbolicKernel | str:
         F = linear_part(self.state, self.drift)
-        if F is None or self.varies or any(entry.free_symbols & set(self.state) for entry in self.D):
-            return None
-        start = sp.diag(*(dict(self.initial).get(z, 0) for z in self.state))
-        hessian = sp.hessian(self.H, self.state)
+        if F is None or any(entry.free_symbols & set(self.state) for entry in self.D):
+            return "the drift is not linear or D is not constant: the kernel is not Gaussian"
+        state, (F, D, start, hessian) = self.narrowed(F, self.D, self.start, sp.hessian(self.H, self.state))
         quadratic = not hessian.free_symbols & set(self.state) and hessian.det() != 0
-        return symbolic_kernel(self.state, F, 2 * self.D, sp.ImmutableMatrix(start), hessian.inv() if quadratic else None)
+        guess = hessian.inv() if quadratic else None
+        if self.varies:
+            return commuting_kernel(state, F, 2 * D, start, guess, self.time)
+        return symbolic_kernel(state, F, 2 * D, start, guess)
+
+    @property
+    def start(self) -> sp.ImmutableMatrix:
+        """Covariance at t = 0."""
+        return sp.ImmutableMatrix(sp.diag(*(dict(self.initial).get(z, 0) for z in self.state)))
+
+    def narrowed(self, *matrices: sp.Matrix) -> tuple[tuple[sp.Symbol, ...], tuple[sp.Matrix, ...]]:
+        """The state and the matrices for one coordinate of vector blocks, where all of these treat coordinates alike; else as they are."""
+        narrow = tuple(alike(matrix, self.blocks) for matrix in matrices)
+        if all(matrix is not None for matrix in narrow):
+            return tuple(block.symbols[0] for block in self.blocks), narrow
+        return self.state, matrices
 
     def subs(self, values: Mapping[sp.Symbol, Any]) -> Recipe:
         """The recipe with values or expressions in the place of parameters."""
@@ -214,10 +244,10 @@ class Recipe:
         return _process(self if initial is None else self._started(initial), tuple(sorted(values.items())), T, limit)
 
     def _started(self, initial: Mapping[Any, Any]) -> Recipe:
-        return self._with(initial=initial_of(self.state, initial))
+        return self._with(initial=initial_of(self.blocks, initial))
 
     def __hash__(self) -> int:
-        return hash((self.state, self.H, self.D, self.Q, self.claimed, self.clock, self.initial, self.parameters, self.time))
+        return hash((self.state, self.H, self.D, self.Q, self.claimed, self.clock, self.initial, self.parameters, self.time, self.blocks))
 
     def _repr_latex_(self) -> str:
         rows = [f"H &= {sp.latex(self.H)}", f"D &= {sp.latex(self.D)}"]
@@ -226,16 +256,18 @@ class Recipe:
         return "$$\\begin{aligned}" + r" \\ ".join(rows) + "\\end{aligned}$$"
 
 
-def _block(state: tuple[sp.Symbol, ...], key: Any) -> sp.Symbol:
-    for z in state:
-        if key == z or str(key) == z.name:
-            return z
-    raise unknown("block", key, [z.name for z in state])
+def _symbols(blocks: tuple[Block, ...], key: Any) -> tuple[sp.Symbol, ...]:
+    for block in blocks:
+        if str(key) == block.name or (isinstance(key, sp.MatrixBase) and tuple(key) == block.symbols):
+            return block.symbols
+        if any(key == z or str(key) == z.name for z in block.symbols):
+            return (next(z for z in block.symbols if key == z or str(key) == z.name),)
+    raise unknown("block", key, [block.name for block in blocks])
 
 
-def initial_of(state: tuple[sp.Symbol, ...], initial: Mapping[Any, Any]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
-    """Variances at t = 0 by block."""
-    return tuple((_block(state, key), _expression(f"initial[{key}]", value)) for key, value in initial.items())
+def initial_of(blocks: tuple[Block, ...], initial: Mapping[Any, Any]) -> tuple[tuple[sp.Symbol, sp.Expr], ...]:
+    """Variances at t = 0 by component; a key is a block's name or symbols, or a component."""
+    return tuple((z, _expression(f"initial[{key}]", value)) for key, value in initial.items() for z in _symbols(blocks, key))
 
 
 def starting(state: tuple[sp.Symbol, ...], initial: tuple[tuple[sp.Symbol, sp.Expr], ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -292,12 +324,12 @@ def _root(twice: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dt
     return triangular(vectors * np.sqrt(np.maximum(eigenvalues, 0.0)))
 
 
-def _numbers(exact: Recipe, F: sp.Matrix) -> tuple[Any, Any]:
+def _numbers(exact: Recipe, F: sp.Matrix, D: sp.Matrix) -> tuple[Any, Any]:
     """Drift and noise in the unit clock: matrices, or functions of it where they vary."""
     if not exact.varies:
-        return _float_matrix(F), _root(_float_matrix(2 * exact.D))
-    k = len(exact.state)
-    drift, twice = (numeric((exact.time,), list(matrix)) for matrix in (F, 2 * exact.D))
+        return _float_matrix(F), _root(_float_matrix(2 * D))
+    k = F.rows
+    drift, twice = (numeric((exact.time,), list(matrix)) for matrix in (F, 2 * D))
     return lambda B: np.array(drift(B), float).reshape(k, k), lambda B: _root(np.array(twice(B), float).reshape(k, k))
 
 
@@ -313,9 +345,15 @@ def _process(recipe: Recipe, given: tuple[tuple[str, Any], ...], T: float | None
         if getattr(certificate, name).verdict not in (Verdict.PROVED, Verdict.ASSUMED):
             certificate.require(name)
     certificate.require("linear")
-    F, G = _numbers(exact, linear_part(exact.state, exact.drift))
-    start = starting(exact.state, exact.initial)
+    starting(exact.state, exact.initial)
+    state, (F, D, start) = exact.narrowed(linear_part(exact.state, exact.drift), exact.D, exact.start)
+    if len(state) != len(exact.blocks):
+        raise BadInput(
+            f"recipe {recipe.name!r} is linear, but treats the components of {', '.join(b.name for b in exact.blocks if b.size > 1)} differently: "
+            "a Process is one (k x k) matrix for all of them; simulate and certify take the recipe as it is"
+        )
+    F, G = _numbers(exact, F, D)
     by_name = {s.name: v for s, v in values.items()}
     clock = recipe.clock.resolve(lambda value: value.subs({s: by_name[s.name] for s in value.free_symbols}) if isinstance(value, sp.Expr) else value)  # type: ignore[attr-defined]
-    blocks = tuple(z.name for z in exact.state)
-    return Process(F, G, start, T, clock=clock, blocks=blocks, name=recipe.name, recipe=recipe)
+    blocks = tuple(block.name for block in exact.blocks)
+    return Process(F, G, _float_matrix(start), T, clock=clock, blocks=blocks, name=recipe.name, recipe=recipe)

@@ -12,11 +12,13 @@ from typing import Annotated, Any, Literal
 import sympy as sp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .blocks import Block, blocks_of, stacked, unfolded
 from .clocks import Cosine, Exponential, Expression, Linear, expression
 from .errors import BadInput, unknown
 from .expression import FUNCTIONS, NAME, parse, shown
 from .moving import Moving
 from .recipe import Recipe
+from .symbolic import UNIT
 
 __all__ = ["BLOCKS", "load", "load_rate", "loads"]
 
@@ -26,11 +28,10 @@ BLOCKS = 8
 _PARAMETERS = 64
 TIME = sp.Symbol("t", nonnegative=True)
 """The time in the rate of a clock."""
-UNIT = sp.Symbol("B", nonnegative=True)
-"""The unit clock in the parts of a recipe or a process that vary."""
 Formula = str | int | Decimal | float
 Row = Annotated[list[Formula], Field(max_length=BLOCKS)]
 Matrix = Annotated[list[Row], Field(max_length=BLOCKS)]
+Parts = Annotated[list[Annotated[list[Formula | Row | Matrix], Field(max_length=BLOCKS)]], Field(max_length=BLOCKS)]
 
 
 class _Table(BaseModel):
@@ -44,9 +45,9 @@ class _Parameter(_Table):
 
 class _Parts(_Table):
     H: Formula
-    D: Matrix
-    Q: Matrix | None = None
-    drift: Row | None = None
+    D: Parts
+    Q: Parts | None = None
+    drift: Annotated[list[Formula | Row], Field(max_length=BLOCKS)] | None = None
 
 
 class _Linear(_Table):
@@ -114,7 +115,8 @@ def load(path: str | Path) -> Recipe | Moving:
     path : str or Path
         Keys: ``name``, ``paper``, ``state``, and tables ``[parameters]``, ``[recipe]`` (``H``, ``D`` and ``Q`` or ``drift``), ``[clock]``,
         ``[initial]``; instead of ``[recipe]`` a process without a fixed law has ``[process]`` (``F`` and ``G``).  ``D``, ``Q``, ``drift``, ``F`` and
-        ``G`` may depend on the unit clock ``B``.  The catalogue's files are examples.
+        ``G`` may depend on the unit clock ``B``.  ``"x[3]"`` in ``state`` is a vector block with the components ``x1``, ``x2``, ``x3``; entries of
+        ``D``, ``Q`` and ``drift`` are then as for :class:`sdekit.Recipe`.  The catalogue's files are examples.
 
     Raises
     ------
@@ -194,7 +196,11 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
 def _first(error: ValidationError, data: dict[str, Any], at: _Places) -> BadInput:
     """One line for the first thing that is wrong."""
     found = min(error.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains a missing one
-    path = [str(part) for part in found["loc"] if not str(part).startswith(("function", "str", "int", "is-instance", "float", "_"))]
+    path = [
+        str(part)
+        for part in found["loc"]
+        if not str(part).startswith(("function", "str", "int", "is-instance", "float", "list[", "constrained", "_"))
+    ]
     if path[:1] == ["clock"] and len(path) > 1 and path[1] in _KINDS:
         del path[1]
     key = _cut(".".join(" ".join(part.split()) for part in path)) or "file"
@@ -229,77 +235,111 @@ def _symbol(name: str, where: str, assume: str) -> sp.Symbol:
     return sp.Symbol(name, **{assume: True})
 
 
+def _blocks(state: list[str], where: str) -> tuple[Block, ...]:
+    """``["x[2]", "xi"]`` as the blocks x = (x1, x2) and xi."""
+    parts: list[Any] = []
+    for text in state:
+        name, bracket, size = text.partition("[")
+        plain = _symbol(name if bracket else text, where, "real")
+        if bracket and size not in {f"{d}]" for d in range(2, BLOCKS + 1)}:
+            raise BadInput(f"{where}: {shown(text)} must be a name, or name[d] for a vector of 2 to {BLOCKS} components")
+        parts.append(sp.Matrix([_symbol(f"{name}{i}", where, "real") for i in range(1, int(size[0]) + 1)]) if bracket else plain)
+    if sum(len(part) if isinstance(part, sp.MatrixBase) else 1 for part in parts) > BLOCKS:
+        raise BadInput(f"{where}: all blocks together may have at most {BLOCKS} components")
+    try:
+        return blocks_of(parts)
+    except BadInput:
+        raise BadInput(f"{where}: names of blocks and their components must all differ") from None
+
+
+class _Reader:
+    """The names of a spec, and its formulas read with them."""
+
+    def __init__(self, spec: _Spec, at: _Places) -> None:
+        self.at, self.blocks = at, _blocks(spec.state, at("state"))
+        self.given = {name: p if isinstance(p, _Parameter) else _Parameter(value=p) for name, p in spec.parameters.items()}
+        self.parameters = {name: _symbol(name, at(f"parameters.{name}"), p.assume) for name, p in self.given.items()}
+        self.state = {z.name: z for block in self.blocks for z in block.symbols}
+        self.starts = {*self.state, *(block.name for block in self.blocks)}
+        if self.starts & set(self.parameters):
+            raise BadInput(f"{at('state')}: names of blocks and parameters must all differ")
+
+    def read(self, value: Formula, key: str, known: dict[str, sp.Symbol] | None = None) -> sp.Expr:
+        return parse(value, self.parameters if known is None else known, f"{self.at(key, value)}: {key}")
+
+    def entries(self, value: Any, key: str, known: dict[str, sp.Symbol]) -> Any:
+        if isinstance(value, list):
+            return [self.entries(entry, f"{key}[{i}]", known) for i, entry in enumerate(value)]
+        return self.read(value, key, known)
+
+    def arranged(self, by: Callable[..., list[Any]], value: list[Any], key: str, known: dict[str, sp.Symbol]) -> list[Any]:
+        """The entries of a vector or matrix, which may be given block by block."""
+        made = self.entries(value, key, known)
+        try:
+            return by(key, made, self.blocks)
+        except BadInput as error:
+            raise BadInput(f"{self.at(key)}: {error}") from None
+
+
 def _build(spec: _Spec, at: _Places) -> Recipe | Moving:
-    state = [_symbol(name, at("state"), "real") for name in spec.state]
-    wrapped = {name: p if isinstance(p, _Parameter) else _Parameter(value=p) for name, p in spec.parameters.items()}
-    parameters = {name: _symbol(name, at(f"parameters.{name}"), p.assume) for name, p in wrapped.items()}
-    if len(set(spec.state)) != len(spec.state) or set(spec.state) & set(parameters):
-        raise BadInput(f"{at('state')}: names of blocks and parameters must all differ")
-    names = {**parameters, **{z.name: z for z in state}}
-    n = len(state)
-
-    def read(value: Formula, key: str, known: dict[str, sp.Symbol] = parameters) -> sp.Expr:
-        return parse(value, known, f"{at(key, value)}: {key}")
-
-    def matrix(rows: list[list[Formula]], key: str, known: dict[str, sp.Symbol], square: bool = True) -> list[list[sp.Expr]]:
-        width = n if square or not rows else len(rows[0])
-        if len(rows) != n or any(len(row) != width for row in rows) or not width:
-            shape = f"a {n} x {n} matrix, one row and column for each block" if square else f"{n} rows of one length, one for each block"
-            raise BadInput(f"{at(key)}: {key} must be {shape} of the state")
-        return [[read(entry, f"{key}[{i}][{j}]", known) for j, entry in enumerate(row)] for i, row in enumerate(rows)]
-
-    parts = spec.recipe
-    if (parts is None) == (spec.process is None):
+    reader = _Reader(spec, at)
+    if (spec.recipe is None) == (spec.process is None):
         raise BadInput(f"{at.where}: give a table [recipe] (H, D and Q or drift), or a table [process] (F and G), not both")
-    moving = {**names, "B": UNIT}
     for name in spec.initial:
-        if name not in spec.state:
-            raise BadInput(f"{at(f'initial.{name}')}: {unknown('block', name, spec.state)}")
+        if name not in reader.starts:
+            raise BadInput(f"{at(f'initial.{name}')}: {unknown('block', name, [block.name for block in reader.blocks])}")
     more: dict[str, Any] = {
-        "initial": {name: read(value, f"initial.{name}") for name, value in spec.initial.items()},
-        "parameters": {name: read(p.value, f"parameters.{name}") for name, p in wrapped.items() if p.value is not None},
+        "initial": {name: reader.read(value, f"initial.{name}") for name, value in spec.initial.items()},
+        "parameters": {name: reader.read(p.value, f"parameters.{name}") for name, p in reader.given.items() if p.value is not None},
         "name": spec.name,
         "paper": spec.paper,
     }
-    clock = _clock(spec.clock, read, parameters, at)
+    clock = _clock(spec.clock, reader)
     if spec.process is not None:
-        known = {**parameters, "B": UNIT}
-        F, G = (matrix(rows, f"process.{name}", known, name == "F") for name, rows in (("F", spec.process.F), ("G", spec.process.G)))
-        return Moving(tuple(state), sp.ImmutableMatrix(F), sp.ImmutableMatrix(G), clock, UNIT, **more)
-    assert parts is not None  # noqa: S101 - by the check above
+        return _moving(spec.process, reader, clock, more)
+    assert spec.recipe is not None  # noqa: S101 - by the check above
+    return _recipe(spec.recipe, reader, clock, more)
+
+
+def _moving(parts: _Linear, reader: _Reader, clock: Any, more: dict[str, Any]) -> Moving:
+    known, state, at = {**reader.parameters, "B": UNIT}, tuple(reader.state.values()), reader.at
+    if len(reader.blocks) != len(state):
+        raise BadInput(f"{at('state')}: F and G of a [process] are the same for all components of a block; give its name without a number")
+    if len(parts.G) != len(state) or any(len(row) != len(parts.G[0]) for row in parts.G) or not parts.G[0]:
+        raise BadInput(f"{at('process.G')}: process.G must be {len(state)} rows of one length, one for each block of the state")
+    F, G = reader.arranged(unfolded, parts.F, "process.F", known), reader.entries(parts.G, "process.G", known)
+    return Moving(state, sp.ImmutableMatrix(F), sp.ImmutableMatrix(G), clock, UNIT, **more)
+
+
+def _recipe(parts: _Parts, reader: _Reader, clock: Any, more: dict[str, Any]) -> Recipe:
+    at, names = reader.at, {**reader.parameters, **reader.state}
+    known = {**names, "B": UNIT}
     if (parts.Q is None) == (parts.drift is None):
         raise BadInput(f"{at('recipe')}: [recipe] must have either Q or drift")
-    H, D = read(parts.H, "recipe.H", names), matrix(parts.D, "recipe.D", moving)
-    Q = None if parts.Q is None else matrix(parts.Q, "recipe.Q", moving)
+    H, D = reader.read(parts.H, "recipe.H", names), reader.arranged(unfolded, parts.D, "recipe.D", known)
+    Q = None if parts.Q is None else reader.arranged(unfolded, parts.Q, "recipe.Q", known)
+    drift = None if parts.drift is None else reader.arranged(stacked, parts.drift, "recipe.drift", known)
+    vectors = [sp.Matrix(block.symbols) if block.size > 1 else block.symbols[0] for block in reader.blocks]
+    time = UNIT if UNIT in sp.Matrix(sp.flatten([D, Q or [], drift or []])).free_symbols else None
     try:
-        if parts.drift is not None:
-            drift = [read(entry, f"recipe.drift[{i}]", moving) for i, entry in enumerate(parts.drift)]
-            if len(drift) != n:
-                raise BadInput(f"{at('recipe.drift')}: recipe.drift has {len(drift)} entries; the state has {n}")
-            return Recipe.from_drift(state, drift, D, H, clock, **more, time=_used(drift, D))
-        return Recipe(state, H, D, Q, clock, **more, time=_used(Q or [], D))
+        return Recipe(vectors, H, D, Q, clock, **more, drift=drift, time=time)
     except BadInput as error:
-        said = str(error)
-        raise error if said.startswith(at.where) else BadInput(f"{at('recipe')}: {said}") from None
+        raise BadInput(f"{at('recipe')}: {error}") from None
 
 
-def _used(*parts: Any) -> sp.Symbol | None:
-    return UNIT if UNIT in sp.Matrix(sp.flatten(parts)).free_symbols else None
-
-
-def _clock(spec: Any, read: Callable[..., sp.Expr], parameters: dict[str, sp.Symbol], at: _Places) -> Any:
+def _clock(spec: Any, reader: _Reader) -> Any:
     def number(name: str) -> Any:
         """A number is a float, as in :mod:`sdekit.clocks`; a formula stays exact until parameters have values."""
         raw = getattr(spec, name)
-        made = read(raw, f"clock.{name}")
+        made = reader.read(raw, f"clock.{name}")
         return made if isinstance(raw, str) else float(made)
 
     if spec.kind == "expression":
-        rate, T = read(spec.rate, "clock.rate", {**parameters, "t": TIME}), number("T")
+        rate, T = reader.read(spec.rate, "clock.rate", {**reader.parameters, "t": TIME}), number("T")
         try:
             return expression(rate, TIME, T)
         except BadInput as error:
-            raise BadInput(f"{at('clock.rate')}: {error}") from None
+            raise BadInput(f"{reader.at('clock.rate')}: {error}") from None
     values = {name: number(name) for name in type(spec).model_fields if name != "kind"}
     if spec.kind == "constant":
         return Linear(values["beta"], values["beta"], values["T"])

@@ -11,12 +11,25 @@ from functools import cached_property
 
 import sympy as sp
 
+from .definite import connected
 from .errors import BadInput
 from .zero import Decision, Verdict, decide_zero
 
-__all__ = ["SymbolicKernel", "cholesky", "derive_drift", "derive_residual", "exponential", "linear_part", "lyapunov", "rates", "symbolic_kernel"]
+__all__ = [
+    "UNIT",
+    "SymbolicKernel",
+    "all_zero",
+    "cholesky",
+    "derive_drift",
+    "derive_residual",
+    "exponential",
+    "linear_part",
+    "lyapunov",
+    "rates",
+    "symbolic_kernel",
+]
 
-B = sp.Symbol("B", nonnegative=True)
+UNIT = B = sp.Symbol("B", nonnegative=True)
 """The unit clock."""
 
 
@@ -68,48 +81,75 @@ def linear_part(state: Sequence[sp.Symbol], f: sp.Matrix) -> sp.Matrix | None:
     return sp.ImmutableMatrix(F) if all(decide_zero(entry).verdict is Verdict.PROVED for entry in rest) else None
 
 
-def exponential(F: sp.Matrix) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
-    r""":math:`e^{FB}` in closed form, its abbreviations, and which form it is; None if the eigenvalues have none.
+def exponential(F: sp.Matrix, taken: set[str]) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
+    r""":math:`e^{FB}` in closed form, its abbreviations (by names that are not ``taken``), and which form it is; None if the eigenvalues have none.
 
-    Nilpotent about the mean eigenvalue (critical damping, any order), 2 x 2 by :math:`e^{aB}[c I + q (F - aI)]`, otherwise Putzer's formula on the
-    exact eigenvalues; a Jordan block never meets a numerical diagonalisation.
+    Each connected part by itself: nilpotent about the mean eigenvalue (critical damping, any order), 2 x 2 by
+    :math:`e^{aB}[c I + q (F - aI)]`, otherwise the spectral form on exact eigenvalues; a Jordan block never meets a numerical diagonalisation.
     """
+    E, forms = sp.zeros(*F.shape), []
+    where: dict[sp.Symbol, sp.Expr] = {}
+    for rows in connected(F):
+        found = _exponential(F.extract(rows, rows), taken | {s.name for s in where})
+        if found is None:
+            return None
+        for i, row in enumerate(rows):
+            for j, column in enumerate(rows):
+                E[row, column] = found[0][i, j]
+        where.update(found[1])
+        forms.append(found[2])
+    return E, where, "; ".join(dict.fromkeys(forms))
+
+
+def _exponential(F: sp.Matrix, taken: set[str]) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
     n = F.shape[0]
     eye = sp.eye(n)
     mean = sp.cancel(F.trace() / n)
     N = (F - mean * eye).applyfunc(sp.cancel)
     powers = [eye]
-    while len(powers) <= n and not _all_zero(powers[-1]):
+    while len(powers) <= n and not all_zero(powers[-1]):
         powers.append((powers[-1] * N).applyfunc(sp.cancel))
-    if _all_zero(powers[-1]):
+    if all_zero(powers[-1]):
         series = sum((power * B**j / sp.factorial(j) for j, power in enumerate(powers)), sp.zeros(n, n))
         return sp.exp(mean * B) * series, {}, "one eigenvalue" if n == 1 else "all eigenvalues equal: F - a I is nilpotent"
     if n == 2:
         gap = sp.factor(-N.det())
-        a, r = sp.Symbol("a", real=True), sp.Symbol("r", positive=True)
+        number = next(i for i in ("", *range(1, len(taken) + 2)) if not {f"a{i}", f"r{i}"} & taken)
+        a, r = sp.Symbol(f"a{number}", real=True), sp.Symbol(f"r{number}", positive=True)
         if gap.is_negative:
             gap, c, q, how = -gap, sp.cos(r * B), sp.sin(r * B) / r, "complex eigenvalues a +- i r"
         else:
             c, q, how = sp.cosh(r * B), sp.sinh(r * B) / r, "eigenvalues a +- r (r != 0; its limit where they meet)"
         return sp.exp(a * B) * (c * eye + q * N), {a: mean, r: sp.sqrt(gap)}, how
-    return _putzer(F)
+    return _spectral(F)
 
 
-def _putzer(F: sp.Matrix) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
-    n = F.shape[0]
-    x = sp.Dummy("x")
-    found = sp.roots(F.charpoly(x).as_expr(), x)
+def _spectral(F: sp.Matrix) -> tuple[sp.Matrix, dict[sp.Symbol, sp.Expr], str] | None:
+    """The sum over eigenvalues of ``exp(l B) sum_j ((F - l) B)^j / j! P_l``, with the projections ``P_l`` as polynomials in ``F`` (Hermite)."""
+    n, poly = F.rows, F.charpoly()
+    x = poly.gen
+    found = sp.roots(poly.as_expr(), x, cubics=False, quartics=False)
     if sum(found.values()) != n:
         return None
-    values = [value for value, count in found.items() for _ in range(count)]
-    s = sp.Dummy("s", nonnegative=True)
-    total, product, r = sp.zeros(n, n), sp.eye(n), sp.exp(values[0] * B)
-    for j, value in enumerate(values):
-        if j:
-            r = sp.exp(value * B) * sp.integrate(sp.expand(sp.exp(-value * s) * r.subs(B, s)), (s, 0, B))
-        total += r * product
-        product = product * (F - value * sp.eye(n))
-    return total.applyfunc(sp.simplify), {}, f"{len(found)} different eigenvalues"
+    total = sp.zeros(n, n)
+    for value, often in found.items():
+        pair = value.is_real is False and sp.conjugate(value) in found
+        if pair and sp.im(value).is_negative:
+            continue
+        rest = sp.Mul(*((x - other) ** count for other, count in found.items() if other != value))
+        N = (F - value * sp.eye(n)).applyfunc(sp.cancel)
+        project = sp.eye(n)
+        for other, count in found.items():
+            project *= (F - other * sp.eye(n)) ** (count if other != value else 0)
+        taylor = [sp.diff(1 / rest, x, j).subs(x, value) / sp.factorial(j) for j in range(often)]
+        project *= sum((c * N**j for j, c in enumerate(taylor)), sp.zeros(n, n))
+        part = sum((N**j * project * B**j / sp.factorial(j) for j in range(often)), sp.zeros(n, n)).applyfunc(sp.radsimp)
+        if pair:
+            (a, b), (real, imaginary) = value.as_real_imag(), part.as_real_imag()
+            total += 2 * sp.exp(a * B) * (sp.cos(b * B) * real - sp.sin(b * B) * imaginary)
+        else:
+            total += sp.exp(value * B) * part
+    return total, {}, f"{len(found)} different eigenvalues"
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,16 +261,17 @@ def _lower(matrix: sp.Matrix) -> list[sp.Expr]:
     return [matrix[i, j] for i in range(matrix.shape[0]) for j in range(i + 1)]
 
 
-def symbolic_kernel(state: Sequence[sp.Symbol], F: sp.Matrix, N: sp.Matrix, start: sp.Matrix, guess: sp.Matrix | None) -> SymbolicKernel | None:
-    """The kernel of ``dz = F z dB + noise`` with diffusion ``N = 2 D`` and initial covariance ``start``; None without a closed form.
+def symbolic_kernel(state: Sequence[sp.Symbol], F: sp.Matrix, N: sp.Matrix, start: sp.Matrix, guess: sp.Matrix | None) -> SymbolicKernel | str:
+    """The kernel of ``dz = F z dB + noise`` with diffusion ``N = 2 D`` and initial covariance ``start``, or why it has no closed form.
 
     ``guess`` is tried first as the stationary covariance: it has the form that the recipe was written in.
     """
-    found = exponential(F)
+    parts = [F, N, start, *([] if guess is None else [guess])]
+    found = exponential(F, {s.name for part in parts for s in part.free_symbols})
     if found is None:
-        return None
+        return "the eigenvalues of F have no closed form"
     E, where, form = found
-    fixed = guess if guess is not None and _all_zero(F * guess + guess * F.T + N) else lyapunov(F, N)
+    fixed = guess if guess is not None and all_zero(F * guess + guess * F.T + N) else lyapunov(F, N)
     if fixed is not None:
         S = fixed - E * (fixed - start) * E.T
     else:
@@ -239,12 +280,13 @@ def symbolic_kernel(state: Sequence[sp.Symbol], F: sp.Matrix, N: sp.Matrix, star
         inner = (E * N * E.T).subs(B, s).applyfunc(sp.expand)
         S = E * start * E.T + inner.applyfunc(lambda entry: sp.integrate(entry, (s, 0, B)))
         if S.has(sp.Piecewise, sp.Integral):
-            return None
+            return "sympy finds no integral for the covariance"
     tidy = (lambda entry: entry) if where else _tidy
     return SymbolicKernel(tuple(state), F, N, start, E.applyfunc(tidy), S.applyfunc(tidy), where, form)
 
 
-def _all_zero(matrix: sp.Matrix) -> bool:
+def all_zero(matrix: sp.Matrix) -> bool:
+    """Whether every entry is proved to be zero."""
     return all(decide_zero(entry).verdict is Verdict.PROVED for entry in matrix)
 
 
@@ -272,7 +314,13 @@ def _tidy(entry: sp.Expr) -> sp.Expr:
         parts.setdefault(sp.expand(sum(power.args[0] for power in powers)), []).append(
             sp.Mul(*(f for f in sp.Mul.make_args(term) if f not in powers))
         )
-    return sp.Add(*(sp.exp(rate) * sp.factor(sp.Add(*terms)) if rate else sp.Add(*terms) for rate, terms in parts.items()))
+    return sp.Add(*(sp.exp(rate) * _factored(sp.Add(*terms)) if rate else sp.Add(*terms) for rate, terms in parts.items()))
+
+
+def _factored(entry: sp.Expr) -> sp.Expr:
+    sines = {p: sp.sin(*p.base.args) ** (p.exp % 2) * (1 - sp.cos(*p.base.args) ** 2) ** (p.exp // 2) for p in entry.atoms(sp.Pow)
+             if isinstance(p.base, sp.sin) and p.exp.is_Integer and p.exp > 1}  # fmt: skip
+    return sp.factor(sp.expand(entry.xreplace(sines)))
 
 
 def rates(F: sp.Matrix) -> list[sp.Float]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import sympy as sp
 
+from .blocks import folded
 from .clocks import Cosine, Exponential, Expression, Linear
 from .errors import BadInput
 from .expression import NAME, decimal, shown, write
 from .files import write_bytes
 from .moving import Moving
 from .recipe import Recipe
-from .spec import TIME, UNIT, loads
+from .spec import TIME, loads
+from .symbolic import UNIT
 
 __all__ = ["dump_rate", "dumps", "save"]
 
@@ -57,13 +59,18 @@ def dumps(recipe: Recipe | Moving) -> str:
     def put(value: sp.Expr, key: str, known: dict[str, sp.Symbol] = names) -> str:
         return f'"{write(value, known, f"{where}: {key}")}"'
 
+    def nested(value: Any, key: str) -> str:
+        value = (list(value) if 1 in value.shape else value.tolist()) if isinstance(value, sp.MatrixBase) else value
+        if isinstance(value, list):
+            return f"[{', '.join(nested(entry, f'{key}[{i}]') for i, entry in enumerate(value))}]"
+        return put(value, key)
+
     def matrix(value: sp.Matrix, key: str) -> str:
-        rows = ([put(e, f"{key}[{i}][{j}]") for j, e in enumerate(row)] for i, row in enumerate(value.tolist()))
-        return "[" + ", ".join(f"[{', '.join(row)}]" for row in rows) + "]"
+        return nested(folded(value, recipe.blocks) if isinstance(recipe, Recipe) else value.tolist(), key)
 
     out = [f"name = {_text(recipe.name, where)}"]
     out += [f"paper = {_text(recipe.paper, where)}"] if recipe.paper else []
-    out += ["state = [" + ", ".join(f'"{z.name}"' for z in recipe.state) + "]", "", "[parameters]"]
+    out += ["state = [" + ", ".join(f'"{name}"' for name in _state(recipe, where)) + "]", "", "[parameters]"]
     given = dict(recipe.parameters)
     for name in [*given, *(s for s in sorted(parameters) if s not in given)]:
         if not NAME.fullmatch(name):
@@ -84,6 +91,16 @@ def dumps(recipe: Recipe | Moving) -> str:
     text = "\n".join(out) + "\n"
     loads(text, where)
     return text
+
+
+def _state(recipe: Recipe | Moving, where: str) -> list[str]:
+    """The entries of ``state``."""
+    if isinstance(recipe, Moving):
+        return [z.name for z in recipe.state]
+    for block in recipe.blocks:
+        if block.size > 1 and [z.name for z in block.symbols] != [f"{block.name}{i}" for i in range(1, block.size + 1)]:
+            raise BadInput(f"{where}: the components {', '.join(map(str, block.symbols))} of a vector must be called x1, x2, ... after one name")
+    return [block.name if block.size == 1 else f"{block.name}[{block.size}]" for block in recipe.blocks]
 
 
 def _assumed(symbols: set[sp.Symbol], where: str) -> dict[sp.Symbol, str]:

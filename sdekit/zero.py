@@ -279,7 +279,7 @@ class _Ring:
             rest = (*powers[:at], powers[at] % order, *powers[at + 1 :])
             parts.setdefault(powers[at] // order, gen.ring.zero.copy())[rest] = c
         most = max(parts, default=0)
-        return sum((part * low**n * high ** (most - n) for n, part in parts.items()), gen.ring.zero)
+        return sum((part * (low**n if n else 1) * high ** (most - n) for n, part in parts.items()), gen.ring.zero)
 
 
 def _surds(whole: sp.Tuple) -> tuple[dict[sp.Expr, sp.Expr], list[tuple[sp.Dummy, int, sp.Expr]]]:
@@ -314,17 +314,21 @@ def _exponentials(expr: sp.Expr) -> dict[sp.Expr, sp.Expr]:
 
 
 def _roots(expr: sp.Expr) -> tuple[sp.Expr, list[tuple[sp.Dummy, int, sp.Expr]]]:
-    """Fractional powers of all but rational numbers as generators with ``root^order = base``."""
+    """Moduli, and fractional powers of all but rational numbers, as generators with ``root^order = base``."""
     relations: list[tuple[sp.Dummy, int, sp.Expr]] = []
     while True:
-        found = [p for p in expr.atoms(sp.Pow) if p.exp.is_Rational and not p.exp.is_Integer and not p.base.is_Rational]
-        if not found:
+        moduli = [p for p in expr.atoms(sp.Abs) if p.args[0].is_extended_real]
+        powers = [p for p in expr.atoms(sp.Pow) if p.exp.is_Rational and not p.exp.is_Integer and not p.base.is_Rational]
+        if not moduli and not powers:
             return expr, relations
-        base = min(found, key=sp.count_ops).base
-        same = [p for p in found if p.base == base]
-        order = int(sp.ilcm(1, *(p.exp.q for p in same)))
-        root = sp.Dummy("r", positive=base.is_nonnegative)
-        expr = expr.xreplace({p: root ** (p.exp * order) for p in same})
+        first = min((*moduli, *powers), key=lambda p: sp.count_ops(p.args[0]))
+        base, same = first.args[0], [p for p in powers if p.args[0] == first.args[0]]
+        if first in moduli:
+            order, root = 2, sp.Dummy("r", nonnegative=True)
+            expr, base = expr.xreplace({first: root}), base**2
+        else:
+            order, root = int(sp.ilcm(1, *(p.exp.q for p in same))), sp.Dummy("r", positive=base.is_nonnegative)
+            expr = expr.xreplace({p: root ** (p.exp * order) for p in same})
         relations.append((root, order, base))
 
 

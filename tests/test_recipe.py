@@ -1,11 +1,15 @@
 """Recipes: drift, noise, residual, kernels; the acceptance cases 1, 2, 3 and 5 of the complete recipe."""
 
+import time
+
 import mpmath as mp
 import numpy as np
 import pytest
 import sympy as sp
+from scipy.linalg import expm
 
 import sdekit as sk
+from sdekit.limits import Watch
 from sdekit.zero import Verdict, decide_zero
 
 x, m, z = sp.symbols("x m z", real=True)
@@ -165,6 +169,56 @@ def test_kernel_without_a_stationary_law_is_integrated():
     assert free.kernel().proof.verdict is Verdict.PROVED
 
 
+@pytest.mark.parametrize(
+    ("F", "form"),
+    [
+        ([[-1, 1, 0], [0, -2, 1], [1, 0, -3]], None),  # a cubic without rational roots
+        ([[-3, 1, 1], [0, -2, 1], [0, 1, -2]], "2 different"),  # -3 in a Jordan block, and -1
+        ([[-2, 1, 0, 0], [0, -2, 1, 0], [0, 0, -2, 1], [0, 0, 0, -5]], "2 different"),
+        ([[-1, -2, 1], [2, -1, 0], [0, 0, -3]], "3 different"),  # -1 +- 2 i, -3
+        ([[-1, -2, 1, 0], [2, -1, 0, 1], [0, 0, -1, -2], [0, 0, 2, -1]], "2 different"),  # a complex pair in a Jordan block
+        ([[-2, 1, 0], [1, -3, 1], [0, 1, -2]], "3 different"),
+        ([[-2, 1, 0, 0], [-1, -2, 0, 0], [0, 0, -1, 1], [0, 0, 0, -1]], "complex eigenvalues a +- i r; all eigenvalues equal"),
+    ],
+)
+def test_kernel_of_any_eigenvalues(F, form):
+    """Against scipy's exponential, and the proof; from a start and a diffusion that the form does not know of."""
+    F, n = sp.Matrix(F), len(F)
+    state = sp.symbols(f"z1:{n + 1}", real=True)
+    D = sp.diag(*range(1, n + 1)) / 3
+    recipe = sk.Recipe.from_drift(state, list(F * sp.Matrix(state)), D, sum(s**2 for s in state), initial={state[1]: sp.Rational(1, 3)})
+    kernel = recipe.kernel()
+    if form is None:
+        assert kernel is None
+        assert "no closed form" in recipe.closed_form
+        return
+    assert form in kernel.form
+    assert kernel.proof.verdict is Verdict.PROVED
+    assert not kernel.mean.has(sp.I)
+    at = np.array(kernel.mean.subs(kernel.clock, 0.7).evalf(20).tolist(), float)
+    np.testing.assert_allclose(at, expm(0.7 * np.array(F.tolist(), float)), atol=1e-13)
+
+
+def test_abbreviations_leave_the_recipes_own_names_alone():
+    a, r = sp.symbols("a r", real=True)
+    recipe = sk.Recipe((x, m), (x**2 + m**2) / 2, sp.diag(1, 2) * (1 + a**2), a * J, initial={m: r**2})
+    kernel = recipe.kernel()
+    assert not {a, r} & set(kernel.where)
+    assert kernel.proof.verdict is Verdict.PROVED
+    mean = np.array(kernel.mean.subs({a: 0.3, kernel.clock: 0.5}).evalf().tolist(), complex)
+    np.testing.assert_allclose(mean, expm(-0.5 * np.array([[1.09, -0.3], [0.3, 2.18]])), rtol=1e-12)
+
+
+def test_the_search_for_a_kernel_ends(monkeypatch):
+    monkeypatch.setattr(Watch, "__init__", lambda self, seconds: vars(self).update(seconds=0.3, end=time.monotonic() + 0.3))
+    recipe = psld()
+    monkeypatch.setattr("sdekit.recipe.symbolic_kernel", lambda *_: time.sleep(5.0))
+    start = time.monotonic()
+    assert recipe.kernel() is None
+    assert time.monotonic() - start < 2.0
+    assert "not settled" in recipe.closed_form
+
+
 def test_a_wrong_kernel_does_not_pass_its_proof():
     kernel = psld().kernel()
     for change in ({"short_cov": 2 * kernel.short_cov}, {"short_mean": kernel.short_mean.T}, {"start": sp.diag(0, 1)}):
@@ -195,6 +249,7 @@ def test_process_has_the_recipes_numbers():
         (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1]]), "give Q, or a drift"),
         (lambda: sk.Recipe.from_drift(state=(x,), drift=[-x, x], D=[[1]], H=x**2), "drift has 2"),
         (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1]], Q=[[0]], initial={"y": 1}), "unknown block 'y'"),
+        (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1 + sp.Symbol("B", nonnegative=True)]], Q=[[0]]), "stands for the unit clock: say time=B"),
         (lambda: psld().process(Gamma=0.01, nu=4.01), "'M'"),
         (lambda: psld().process(Gamma=0.01, nu=4.01, M=0.25, mass=1.0), "unknown parameter 'mass'"),
         (lambda: psld().process(Gamma=0.01, nu=4.01, M=-0.25), "must be positive"),

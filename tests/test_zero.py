@@ -33,6 +33,8 @@ n = sp.Symbol("n", nonnegative=True)
         sp.sqrt(a + sp.sqrt(b)) ** 4 - a**2 - 2 * a * sp.sqrt(b) - b,
         sp.sqrt(2 + sp.pi) ** 3 - sp.sqrt(2 + sp.pi) * (2 + sp.pi),
         sp.exp(sp.sqrt(2) * x) ** 2 - sp.exp(sp.sqrt(8) * x),
+        sp.Abs(x - y) * sp.sqrt((x + y) ** 2) - sp.Abs(x**2 - y**2),
+        sp.sqrt(1 + sp.Abs(x)) ** 4 - 1 - x**2 - 2 * sp.Abs(x),
         (1 + sp.I * x) * (1 - sp.I * x) - 1 - x**2,
     ],
 )
@@ -81,6 +83,8 @@ def test_roots_in_roots_and_quotients_need_no_simplify():
     good = (b + y**2) ** 2 * r**4 + (b + y**2) * r**2 - (b + y**2 + x**2) ** 2 - (b + y**2 + x**2)
     assert "relations" in decide_zero(good, where).evidence
     assert decide_zero(good + r**2, where).verdict is Verdict.REFUTED
+    assert decide_zero(r**2 * x + r, {r: sp.Integer(0)}).verdict is Verdict.PROVED
+    assert decide_zero(r * x + y, {r: sp.Integer(0)}).verdict is Verdict.REFUTED
 
 
 def test_unspecified_functions_are_symbols():

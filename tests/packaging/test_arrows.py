@@ -9,9 +9,10 @@ ROOT = Path(__file__).parents[2]
 
 ORDER = [
     "_lazy", "errors", "_array", "numeric", "files", "clocks", "kernel", "motion", "comparison", "process", "limits", "zero", "definite",
-    "reach", "symbolic", "derivation", "certificate", "expression", "recipe", "completeness", "equation", "moving", "spec", "writing",
-    "catalogue", "reversal", "noise", "brownian", "law", "denoiser", "propagation", "reverse", "tableau", "modes", "methods", "grids", "plans",
-    "solve", "sampling", "inversion", "parallel", "pictures", "record", "runs", "simulation", "analysis", "testing", "torch", "cli", "__main__",
+    "reach", "symbolic", "commuting", "derivation", "certificate", "expression", "blocks", "recipe", "completeness", "equation", "moving", "spec",
+    "writing", "catalogue", "reversal", "noise", "brownian", "law", "denoiser", "propagation", "reverse", "tableau", "modes", "methods", "grids",
+    "plans", "solve", "sampling", "inversion", "parallel", "pictures", "record", "runs", "simulation", "analysis", "testing", "torch",
+    "cli", "__main__",
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why
     ("analysis", "torch"),  # the report samples images
