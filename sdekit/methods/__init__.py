@@ -6,21 +6,25 @@ A method is chosen as an object, ``sdekit.methods.heun()``; a new one is a funct
 
 from collections.abc import Callable
 
+from . import conjugate as _conjugate
 from . import dpm as _dpm
 from . import euler as _euler
 from . import exponential as _exponential
 from . import runge_kutta as _runge_kutta
+from . import splitting as _splitting
 from . import sra as _sra
 from ._record import Method, Orders
+from .conjugate import conjugate
 from .dpm import dpm_2, dpm_solver, dpm_solver_pp_2s, dpmpp_sde, seeds
 from .euler import euler, euler_maruyama
 from .exponential import ddim, exponential, exponential_rk
 from .runge_kutta import heun, rho_rk, runge_kutta
+from .splitting import splitting, sscs
 from .sra import sra
 
 __all__ = [
-    "SHIPPED", "Method", "Orders", "ddim", "dpm_2", "dpm_solver", "dpm_solver_pp_2s", "dpmpp_sde", "euler", "euler_maruyama", "exponential",
-    "exponential_rk", "heun", "rho_rk", "runge_kutta", "seeds", "sra",
+    "SHIPPED", "Method", "Orders", "conjugate", "ddim", "dpm_2", "dpm_solver", "dpm_solver_pp_2s", "dpmpp_sde", "euler", "euler_maruyama",
+    "exponential", "exponential_rk", "heun", "rho_rk", "runge_kutta", "seeds", "splitting", "sra", "sscs",
 ]  # fmt: skip
 
 SHIPPED: dict[str, Callable[[], Method]] = {
@@ -29,5 +33,7 @@ SHIPPED: dict[str, Callable[[], Method]] = {
     **_exponential.SHIPPED,
     **_dpm.SHIPPED,
     **_sra.SHIPPED,
+    **_conjugate.SHIPPED,
+    **_splitting.SHIPPED,
 }
 """Every shipped method with its usual options, by the name that the command line uses: the tests and the tables go through this."""

@@ -33,11 +33,21 @@ def steps_for(method, process):
     return ONE_BLOCK if process.k == 1 else (*MORE_BLOCKS, 640) if slow else MORE_BLOCKS
 
 
+def settled(method, process, steps, **options):
+    """The report, with one level more where it has not settled; a method that does not fit the process says so by name."""
+    try:
+        report = analysis.order(method, process, steps=steps, **options)
+    except BadInput as error:
+        if method.name not in str(error):
+            raise
+        pytest.skip(str(error))
+    return report if report.verdict != "unsettled" else analysis.order(method, process, steps=(*steps, 2 * steps[-1]), **options)
+
+
 @pytest.mark.parametrize(("method", "make"), CLAIMS, ids=named)
 def test_claim(method, make):
     """Order of the map without noise, weak order of mean and covariance with noise, from a cold start."""
-    process = make()
-    report = analysis.order(method, process, steps=steps_for(method, process))
+    report = settled(method, make(), steps_for(method, make()))
     assert report.claimed is not None
     assert report.verdict in {"confirmed", "exceeded"}, f"{report} {report.slopes}"
     assert report.order > report.claimed - 0.1
@@ -55,7 +65,7 @@ def test_claim_from_exact_start_values(method, make):
 def test_claim_on_a_mixture(method, make):
     """The denoiser is not affine there: errors of paths against DOP853."""
     steps = (80, 160, 320, 640) if dict(method.params).get("order") == 3 else (40, 80, 160, 320)
-    report = analysis.order(method, make(), data=MIXTURE, steps=steps, grid=lambda n: grids.logsnr(n, 0.2, 3.0))
+    report = settled(method, make(), steps, data=MIXTURE, grid=lambda n: grids.logsnr(n, 0.2, 3.0))
     assert report.kind == "path"
     assert report.verdict in {"confirmed", "exceeded"}, f"{report} {report.slopes}"
 
