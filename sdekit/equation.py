@@ -103,7 +103,7 @@ class SDE:
         fields = [_constant(matrix) for matrix in (source.F, source.G[:, np.any(source.G != 0.0, axis=0)])]
 
         def drift(z: Array, t: float) -> Array:  # noqa: ARG001 - the clock has the time
-            return np.asarray(np.einsum("ij,j...->i...", source.F, z))  # no BLAS: its threads cost more than a few blocks
+            return np.asarray(np.einsum("ij,j...->i...", source.F.astype(z.dtype), z))  # no BLAS: its threads cost more than a few blocks
 
         more: dict[str, Any] = {"clock": source.clock, "blocks": source.blocks, "S0": source.S0}
         return cls(source.k, drift, fields[1], "additive", jacobian=fields[0], **more)
@@ -141,7 +141,8 @@ def _constant(matrix: Array) -> Field:
     """A matrix as a field: a view, no copy for each element."""
 
     def values(z: Array, t: float) -> Array:  # noqa: ARG001 - the same at all times
-        return np.broadcast_to(matrix.reshape(*matrix.shape, *(1,) * (z.ndim - 1)), (*matrix.shape, *z.shape[1:]))
+        own = matrix.astype(z.dtype).reshape(*matrix.shape, *(1,) * (z.ndim - 1))
+        return np.broadcast_to(own, (*matrix.shape, *z.shape[1:]))
 
     return values
 
@@ -161,7 +162,7 @@ class _Maker:
             return _constant(np.array([float(entry) for entry in entries]).reshape(shape))
 
         def values(z: Array, t: float) -> Array:
-            out = np.empty((int(np.prod(shape)), *z.shape[1:]))
+            out = np.empty((int(np.prod(shape)), *z.shape[1:]), z.dtype)
             for row, value in zip(out, run(*z, *([] if self.time is None else [float(self.clock.integral(t))])), strict=True):
                 row[...] = value
             return out.reshape(*shape, *z.shape[1:])

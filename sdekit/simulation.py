@@ -1,19 +1,20 @@
 r"""Forward simulation of any recipe: nonlinear drift, noise that depends on the state, Ito or Stratonovich.
 
 A step from ``t`` to ``s`` is taken in the unit clock: by :math:`h = B(s) - B(t)`, with increments of variance ``h``.  The rate is thus integrated
-exactly, and what a method sees is smooth whatever the clock does.  Arrays are NumPy float64, z of shape (k, n, *event), elementwise in n and event.
+exactly, and what a method sees is smooth whatever the clock does.  Arrays are NumPy's, z of shape (k, n, *event), elementwise in n and event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._array import finite_rows
+from ._array import dtype_of, finite_rows, is_torch
 from .brownian import Path
 from .clocks import Clock, Linear
 from .equation import CLASSES, SDE
@@ -26,7 +27,7 @@ Array = NDArray[np.float64]
 
 __all__ = ["METHODS", "SDE", "Paths", "Span", "Stepper", "simulate", "step"]
 
-_AHEAD = 1 << 20  # normals drawn ahead of their use
+_AHEAD = 1 << 16  # normals drawn ahead of their use: as many as a cache holds
 _NEWTON = 20
 
 
@@ -103,7 +104,7 @@ def _sra1(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
 
 def _sri(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
     """SRIW1: each component has its own noise, so the scalar tableau acts row by row."""
-    h, root = span.h, np.sqrt(span.h)
+    h, root = span.h, sqrt(span.h)
     one, area = dW, dZ / h
     two, three = (dW**2 - h) / (2.0 * root), (dW**3 - 3.0 * h * dW) / (6.0 * h)
 
@@ -246,6 +247,7 @@ def simulate(
     seed: int | Noise = 0,
     save: str | Sequence[float] | None = None,
     path: Path | None = None,
+    dtype: Any = np.float64,
     **parameters: Any,
 ) -> Paths:
     """Simulate a process forwards in time.
@@ -265,6 +267,8 @@ def simulate(
     save : "all" or sequence of times, optional
     path : Path, optional
         The Brownian path to follow, in the unit clock from 0 on: runs on other grids with the same path are coupled.
+    dtype : float64 or float32
+        Of the state and the normals: float32 with ``sdekit.noise.Fast`` is for speed.
     **parameters : number
         A recipe's, where they are not its defaults.
 
@@ -279,11 +283,15 @@ def simulate(
     grid = _grid(sde.clock, times)
     stops = stops_of(grid, save)
     noise = as_noise(seed)
-    z = _begin(sde, start, n, noise)
+    reference = dtype_of(dtype, None, None)
+    if is_torch(reference):
+        raise BadInput(f"dtype = {dtype!r} is torch's; simulate runs on NumPy arrays: give numpy.float64 or numpy.float32")
+    z = _begin(sde, start, n, noise).astype(reference.dtype, copy=False)
     shape = np.shape(sde.noise(z, grid[0]))
     if np.shape(sde.drift(z, grid[0])) != z.shape or shape[:1] + shape[2:] != z.shape:
         raise BadInput(f"drift and noise must have shapes {z.shape} and ({sde.k}, q, {', '.join(map(str, z.shape[1:]))}); noise has {shape}")
-    q, kept, normals = shape[1], [z] if 0 in stops else [], []
+    q, kept = shape[1], [z] if 0 in stops else []
+    normals: Any = None
     if path is not None and (path.width, len(path.ids), *path.shape) != (q, *z.shape[1:]):
         raise BadInput(f"the path has {path.width} channels, {len(path.ids)} samples of shape {path.shape}; this run needs {q}, {z.shape[1:]}")
     width, ids, B = (2 if stepper.area else 1) * q, np.arange(z.shape[1]), sde.clock.integral(grid)
@@ -292,14 +300,14 @@ def simulate(
         for i, h in enumerate(np.diff(B).tolist()):
             if path is None and i % chunk == 0:
                 ahead = range(i, min(i + chunk, len(grid) - 1))
-                normals = noise.draw([Address(PATH, 0, at, slot) for at in ahead for slot in range(width)], ids, z.shape[2:])
+                normals = noise.draw([Address(PATH, 0, at, slot) for at in ahead for slot in range(width)], ids, z.shape[2:], reference)
             if path is None:
                 own = normals[i % chunk * width : (i % chunk + 1) * width]
-                dW = np.sqrt(h) * own[:q]
-                dZ = 0.5 * h * (dW + np.sqrt(h / 3.0) * own[q:]) if stepper.area else None
+                dW = sqrt(h) * own[:q]
+                dZ = 0.5 * h * (dW + sqrt(h / 3.0) * own[q:]) if stepper.area else None
             else:
                 dW, dZ = path.over(float(B[i]), float(B[i + 1]))
-            z = stepper.advance(sde, z, Span(float(grid[i]), float(grid[i + 1]), h, sde.clock), dW, dZ)
+            z = stepper.advance(sde, z, Span(float(grid[i]), float(grid[i + 1]), h, sde.clock), dW, dZ).astype(z.dtype, copy=False)
             if i + 1 in stops:
                 kept.append(z)
     status = tuple("ok" if good else "nonfinite" for good in finite_rows(list(z)))

@@ -238,3 +238,17 @@ def test_fast_on_torch():
     assert made[0].dtype == torch.float32
     standard(made[0].numpy().astype(float).ravel())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.torch
+def test_the_generator_of_torch_for_numpy_arrays():
+    """The same stream as torch's arrays get; float32 is drawn as such."""
+    torch = pytest.importorskip("torch")
+    ids = np.arange(2000)
+    for kind, dtype in ((np.float32, torch.float32), (np.float64, torch.float64)):
+        mine = Fast(3, "torch").draw(HERE, ids, (100,), np.empty(0, kind))
+        assert mine.dtype == kind
+        np.testing.assert_array_equal(mine, Fast(3).draw(HERE, ids, (100,), torch.empty(0, dtype=dtype)).numpy())
+    assert Fast(3).draw(HERE, ids, (2,), np.empty(0, np.float32)).dtype == np.float32
+    with pytest.raises(BadInput):
+        Fast(3, "jax")

@@ -362,3 +362,15 @@ def test_bad_equations_and_steps():
     with pytest.raises(BadInput, match="needs dZ"):
         step(SCALAR, np.zeros((1, 1)), 0.0, 1.0, np.zeros((1, 1)), method="sra1")
     assert Span(0.0, 1.0, 1.0, clocks.constant()).at(0.25) == 0.25
+
+
+def test_single_precision():
+    """The state stays float32 for every kind of equation, and is the float64 run to its rounding."""
+    times, quiet = np.linspace(0.0, 0.5, 11), law.Gaussian(0.3, 0.25)
+    for source, method in ((sk.catalogue.psld(), "euler_maruyama"), (sk.catalogue.recipe("sgnht"), "heun"), (sk.catalogue.psld(), "trapezoidal")):
+        start = quiet if isinstance(source, Process) else {"x": 0.3, "p": 0.1, "xi": 1.0}
+        single, double = (simulate(source, start=start, times=times, n=50, method=method, dtype=kind).z for kind in (np.float32, np.float64))
+        assert single.dtype == np.float32
+        np.testing.assert_allclose(single, double, atol=2e-5)
+    with pytest.raises(BadInput):
+        simulate(Process([[-1.0]], [[1.0]]), start=quiet, times=times, n=2, dtype=np.int64)
