@@ -168,6 +168,8 @@ def test_a_scale_is_a_process_with_louder_noise(method):
         assert np.allclose(told, known, rtol=0, atol=1e-8 * np.max(np.abs(known)))
         laws = [analysis.exact_law(p, method=method, grid=times, data=data) for p in both]
         assert laws[0].w2 == pytest.approx(laws[1].w2, rel=1e-9)
+        if make is psld:
+            assert laws[0].parts == pytest.approx(laws[1].parts, rel=1e-8)
 
 
 def gaussian_score(process, data, z, t):
@@ -199,17 +201,17 @@ def test_blurring_is_the_papers_kernel_and_its_own_moment_equations(make, least)
         assert np.allclose(kernel.psi[0, :, :, 0], d * plain.psi, rtol=1e-12, atol=0)
         assert np.allclose(kernel.cov[0, :, :, 0, 0], plain.cov[0, 0], rtol=1e-12, atol=0)
         assert np.allclose(process.levels(t)[0], base.sigma_eff(t) / d, rtol=1e-12)
-    last = process.processes[-1]
     low, high = 0.3 * base.T, 0.7 * base.T
+    for own in (process.processes[1], process.processes[-1]):
 
-    def moments(t, m):
-        F, G = float(last.drift(t)[0, 0]), float(last.noise(t)[0, 0])
-        return [F * m[0], 2.0 * F * m[1] + G**2]
+        def moments(t, m, own=own):
+            F, G = float(own.drift(t)[0, 0]), float(own.noise(t)[0, 0])
+            return [F * m[0], 2.0 * F * m[1] + G**2]
 
-    found = solve_ivp(moments, (low, high), [1.0, 0.0], method="DOP853", rtol=1e-12, atol=1e-30).y[:, -1]
-    step = last.transition(low, high)
-    assert np.allclose([step.mean[0, 0], step.cov[0, 0]], found, rtol=1e-9)
-    assert np.allclose(last.kernel(low).then(step).cov, last.kernel(high).cov, rtol=1e-12)
+        found = solve_ivp(moments, (low, high), [1.0, 0.0], method="DOP853", rtol=1e-12, atol=1e-30).y[:, -1]
+        step = own.transition(low, high)
+        assert np.allclose([step.mean[0, 0], step.cov[0, 0]], found, rtol=1e-9)
+        assert np.allclose(own.kernel(low).then(step).cov, own.kernel(high).cov, rtol=1e-12)
 
 
 def test_short_steps_of_a_fading_mode_keep_their_digits():
