@@ -28,7 +28,7 @@ from .blackbox import Level, Model
 
 Array = NDArray[np.float64]
 
-__all__ = ["STEPS", "Case", "library"]
+__all__ = ["STEPS", "BrownianPath", "Case", "laboratory", "library", "quiet"]
 
 _NAMES = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 _SCALED = {"EulerDiscrete", "EulerAncestralDiscrete", "HeunDiscrete", "KDPM2Discrete", "KDPM2AncestralDiscrete", "LMSDiscrete", "DPMSolverSDE"}
@@ -54,7 +54,7 @@ def library() -> ModuleType:
 
 
 @cache
-def _laboratory() -> type:
+def laboratory() -> type:
     """A context in which torch computes in float64 only and takes its normals from ``draw``."""
     import torch
     from torch.overrides import TorchFunctionMode
@@ -65,7 +65,7 @@ def _laboratory() -> type:
             self.draw = draw
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.randn:
+            if func in (torch.randn, torch.randn_like):
                 return self.draw()
             given = {name: torch.float64 if value is torch.float32 else value for name, value in (kwargs or {}).items()}
             made = func(*(torch.float64 if value is torch.float32 else value for value in args), **given)
@@ -75,7 +75,7 @@ def _laboratory() -> type:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No warnings and no log of diffusers: options are deprecated or changed on the way."""
     logger = logging.getLogger("diffusers")
     level = logger.level
@@ -88,21 +88,26 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class _Path:
+class BrownianPath:
     """Normals of a Brownian path in sigma, between any two of the levels and their geometric means: the noise of DPMSolverSDE."""
 
     def __init__(self, sigmas: Array, draw: Callable[[], Any]) -> None:
         levels = np.unique(sigmas[sigmas > 0.0])
-        self._nodes = np.sort(np.concatenate([levels, np.sqrt(levels[1:] * levels[:-1])]))
-        self._parts: dict[int, Any] = {}
+        self.nodes = np.sort(np.concatenate([levels, np.sqrt(levels[1:] * levels[:-1])]))
+        self._pieces: dict[int, Any] = {}
         self._draw = draw
 
+    def piece(self, k: int) -> Any:
+        """A new increment between neighbouring nodes."""
+        return self._draw() * math.sqrt(self.nodes[k + 1] - self.nodes[k])
+
     def __call__(self, sigma: Any, sigma_next: Any) -> Any:
-        i, j = sorted(int(np.argmin(np.abs(self._nodes - float(end)))) for end in (sigma, sigma_next))
+        """The increment between two nodes, divided by its standard deviation."""
+        i, j = sorted(int(np.argmin(np.abs(self.nodes - float(end)))) for end in (sigma, sigma_next))
         for k in range(i, j):
-            if k not in self._parts:
-                self._parts[k] = self._draw() * math.sqrt(self._nodes[k + 1] - self._nodes[k])
-        return sum(self._parts[k] for k in range(i, j)) / math.sqrt(self._nodes[j] - self._nodes[i])
+            if k not in self._pieces:
+                self._pieces[k] = self.piece(k)
+        return sum(self._pieces[k] for k in range(i, j)) / math.sqrt(self.nodes[j] - self.nodes[i])
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +169,9 @@ class Case:
             return torch.from_numpy(draw()).reshape(shape)
 
         scheduler = self.scheduled(n, model.kind)
-        with _laboratory()(normals):
+        with laboratory()(normals):
             if hasattr(scheduler, "noise_sampler"):
-                scheduler.noise_sampler = _Path(scheduler.sigmas.numpy(), normals)
+                scheduler.noise_sampler = BrownianPath(scheduler.sigmas.numpy(), normals)
             x = torch.from_numpy(start).reshape(shape)
             for label in scheduler.timesteps[: -1 if self.cut else None]:
                 answer = model(scheduler.scale_model_input(x, label), label)
@@ -184,7 +189,7 @@ class Case:
             products = 1.0 / (1.0 + table**2)
             own = 1.0 - products / np.append(1.0, products[:-1]) if self.scheduler != "IPNDM" else np.sqrt(1.0 - products)[::-1].copy()
             options.update(trained_betas=own, num_train_timesteps=len(table))
-        with _quiet(), _laboratory()(None):
+        with quiet(), laboratory()(None):
             scheduler = getattr(library(), f"{self.scheduler}Scheduler")(**options)
             scheduler.set_timesteps(n)
         return scheduler
