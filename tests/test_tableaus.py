@@ -5,7 +5,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
-from by_hand import TIMES, fall, local_orders, run, same, slope
+from by_hand import TIMES, fall, local_orders, low, run, same, slope
 from processes import cld, edm, psld, third_order, vp
 from scipy.integrate import RK23, RK45
 
@@ -116,6 +116,16 @@ def test_runge_kutta_pairs_are_scipys(name, peer):
     np.testing.assert_allclose([float(y - x) for x, y in zip(table.b, table.embedded, strict=True)], solver.E, atol=1e-15)
 
 
+@pytest.mark.parametrize(("name", "peer"), [("dormand_prince", RK45), ("bogacki_shampine", RK23)])
+def test_embedded_results_are_scipys(name, peer):
+    (z,), made = run(low(methods.runge_kutta(name)), np.array([1.0, 0.9]))
+    solver = peer(lambda t, y: fall(y.reshape(6, 2), t).ravel(), 1.0, z.ravel(), 0.5, first_step=0.1, max_step=0.1, rtol=1e12, atol=1e12)
+    solver.step()
+    error = -0.1 * solver.E @ solver.K
+    np.testing.assert_allclose(made[0], (solver.y + error).reshape(6, 2), atol=1e-12)
+    assert np.max(np.abs(error)) > 1e-9
+
+
 # ---------------------------------------------------------------------------------------------------------------- behind the transfer
 
 
@@ -129,6 +139,15 @@ def test_behind_the_transfer_of_edm_is_edm_itself(name):
 def test_local_order_of_tableaus(name):
     """On functions of the level only the quadrature shows, which may be better than the method."""
     assert local_orders(methods.rho_rk(name), "eps", edm())[-1] > TABLEAUS[name].order + 0.85
+
+
+@pytest.mark.parametrize("make", [vp, psld], ids=lambda m: m.__name__)
+def test_embedded_results(make):
+    process = make()
+    same(low(methods.runge_kutta("heun")), methods.euler(), process)
+    same(low(methods.runge_kutta("kutta3")), methods.runge_kutta("midpoint"), process)
+    same(low(methods.rho_rk("heun")), methods.ddim(), process, 1e-9)
+    same(low(methods.rho_rk("kutta3")), methods.rho_rk("midpoint"), process)
 
 
 def test_answers_at_the_end_serve_the_next_step():
