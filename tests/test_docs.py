@@ -1,5 +1,6 @@
 """The pages of the manual: their code runs as it stands, one page in one namespace; their tables are those that the records make."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -14,3 +15,11 @@ def test_code_runs(page):
     names = {}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", ["methods.md", "processes.md"])
+def test_tables_are_those_of_the_records(page):
+    spec = importlib.util.spec_from_file_location("tables", DOCS / "tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    assert (DOCS / page).read_text() == tables.PAGES[page](), "run python docs/tables.py"
