@@ -9,7 +9,7 @@ with ``Omega`` skew: a rotation for the ODE, a contraction with noise.  All inte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Self
@@ -24,7 +24,7 @@ from .process import Process
 Array = NDArray[np.float64]
 
 Loudness = float | Callable[[Array], Array]
-"""Noise level of a reverse equation: a number, or a function of ``sigma_eff``."""
+"""Noise level of a reverse equation: a number, or a function of ``sigma_eff``, with an attribute ``breaks`` of the levels where it jumps."""
 
 __all__ = ["Loudness", "Propagation", "loudness", "side_by_side"]
 
@@ -53,13 +53,20 @@ class _Panels:
         self.kernel: Kernel = process.kernel(self.r)
 
     @classmethod
-    def cover(cls, process: Process, s: Array, t: Array) -> Self:
-        """Panels over the intervals [s, t], short in log time and in log level."""
+    def cover(cls, process: Process, s: Array, t: Array, breaks: Sequence[float] = ()) -> Self:
+        """Panels over the intervals [s, t], short in log time and in log level, that do not cross the levels ``breaks``."""
         low, high = np.log(s + process.knee), np.log(t + process.knee)
-        levels = np.log(process.sigma_eff(np.stack([s, t])))
+        levels = process.sigma_eff(np.stack([s, t]))
+        inner = [b for b in sorted(breaks) if np.min(levels) < b < np.max(levels)]
+        cuts = np.clip(np.log(process.time_of(inner) + process.knee), low[:, None], high[:, None])
+        near = 1e-9 * (high - low)[:, None]
+        cuts = np.where(cuts < low[:, None] + near, low[:, None], np.where(cuts > high[:, None] - near, high[:, None], cuts))
+        edges = np.concatenate([low[:, None], cuts, high[:, None]], axis=1)
+        parts = np.maximum(np.diff(edges), np.log(levels[1] / levels[0])[:, None]) / _PANEL
+        some = np.diff(edges) > 0.0
         whole = cls.__new__(cls)
-        whole.process, whole.bottom, whole.width, whole.owner = process, low, high - low, np.arange(len(s))
-        return whole.split(np.maximum(high - low, levels[1] - levels[0]) / _PANEL)
+        whole.process, whole.bottom, whole.width, whole.owner = process, edges[:, :-1][some], np.diff(edges)[some], np.nonzero(some)[0]
+        return whole.split(parts[some])
 
     def split(self, parts: Array) -> Self:
         """Each panel in as many equal parts as asked for, rounded up."""
@@ -86,12 +93,16 @@ class Propagation:
         ``M(s, r)`` at the nodes ``r`` and ``M(s, t)``.
     measure, loud : arrays (panels, m)
         Weights of the quadrature in ``r``, and the noise level at its nodes.
+
+    Notes
+    -----
+    Panels end at the levels ``breaks``, where the noise level (here, or in what is made of the nodes) may jump.
     """
 
-    def __init__(self, process: Process, noise: Loudness, s: Array, t: Array, variance: Array) -> None:
+    def __init__(self, process: Process, noise: Loudness, s: Array, t: Array, variance: Array, breaks: Sequence[float] = ()) -> None:
         k = process.k
         self.process, self.noise, self.variance = process, noise, variance
-        panels = _Panels.cover(process, s, t)
+        panels = _Panels.cover(process, s, t, breaks)
         _, weights, until = collocation()
         W = self._generator(panels)
         for _ in range(_PASSES):

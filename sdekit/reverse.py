@@ -168,7 +168,7 @@ class Reverse:
     process : Process
     noise : float or callable
         0 is the probability-flow ODE, 1 the reverse SDE; any nonnegative value has the same marginals.  A function of ``sigma_eff`` (arrays
-        to arrays) gives each level its own.
+        to arrays) gives each level its own; the levels where it jumps are its attribute ``breaks``.
 
     Raises
     ------
@@ -201,7 +201,12 @@ class Reverse:
 
     def propagate(self, s: ArrayLike, t: ArrayLike, variance: ArrayLike = 0.0) -> Propagation:
         """The linear part over the intervals [s, t], arrays (n,); ``variance`` (d,) or a number: see :class:`~sdekit.propagation.Propagation`."""
-        return Propagation(self.process, self.noise, np.asarray(s, float), np.asarray(t, float), np.asarray(variance, float))
+        return Propagation(self.process, self.noise, np.asarray(s, float), np.asarray(t, float), np.asarray(variance, float), self.breaks)
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """Levels where the noise level jumps."""
+        return tuple(getattr(self.noise, "breaks", ()))
 
 
 class Leg:
@@ -246,7 +251,7 @@ class Leg:
 
     @cached_property
     def _rotation(self) -> Propagation:
-        return Reverse(self.reverse.process).propagate(self._inner[1:], self._inner[:-1])
+        return Propagation(self.reverse.process, 0.0, self._inner[1:], self._inner[:-1], np.asarray(0.0), self.reverse.breaks)
 
     @cached_property
     def turns(self) -> list[Array]:

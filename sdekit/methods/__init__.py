@@ -7,6 +7,7 @@ A method is chosen as an object, ``sdekit.methods.heun()``; a new one is a funct
 from collections.abc import Callable
 
 from . import conjugate as _conjugate
+from . import corrector as _corrector
 from . import dpm as _dpm
 from . import euler as _euler
 from . import exponential as _exponential
@@ -15,22 +16,25 @@ from . import splitting as _splitting
 from . import sra as _sra
 from ._record import Method, Orders
 from .conjugate import conjugate
+from .corrector import sa_solver, unipc
 from .dpm import dpm_2, dpm_solver, dpm_solver_pp_2s, dpmpp_sde, seeds
-from .euler import euler, euler_maruyama
-from .exponential import ddim, exponential, exponential_rk
+from .euler import euler, euler_maruyama, reverse_diffusion
+from .exponential import ddim, deis, dpm_solver_pp_2m, dpm_solver_pp_3m, er_sde, exponential, exponential_rk, lms
 from .runge_kutta import heun, rho_rk, runge_kutta
 from .splitting import splitting, sscs
 from .sra import sra
 
 __all__ = [
-    "SHIPPED", "Method", "Orders", "conjugate", "ddim", "dpm_2", "dpm_solver", "dpm_solver_pp_2s", "dpmpp_sde", "euler", "euler_maruyama",
-    "exponential", "exponential_rk", "heun", "rho_rk", "runge_kutta", "seeds", "splitting", "sra", "sscs",
+    "SHIPPED", "Method", "Orders", "conjugate", "ddim", "deis", "dpm_2", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s",
+    "dpm_solver_pp_3m", "dpmpp_sde", "er_sde", "euler", "euler_maruyama", "exponential", "exponential_rk", "heun", "lms", "reverse_diffusion",
+    "rho_rk", "runge_kutta", "sa_solver", "seeds", "splitting", "sra", "sscs", "unipc",
 ]  # fmt: skip
 
 SHIPPED: dict[str, Callable[[], Method]] = {
     **_euler.SHIPPED,
     **_runge_kutta.SHIPPED,
     **_exponential.SHIPPED,
+    **_corrector.SHIPPED,
     **_dpm.SHIPPED,
     **_sra.SHIPPED,
     **_conjugate.SHIPPED,

@@ -17,7 +17,8 @@ METHODS = [
 LAW = Mixture([0.3, 0.7], [[-1.0, 0.2], [0.8, -0.4]], [[0.0625, 0.3], [0.16, 0.05]])
 GRID = grids.logsnr(6, 0.1, 3.0)
 every = pytest.mark.parametrize("method", METHODS, ids=str)
-EXPONENTIAL = [method for method in METHODS if method.name.startswith(("exponential", "ddim"))]
+FAMILY = ("exponential", "ddim", "unipc", "sa_solver", "er_sde", "dpm", "seeds", "rho_rk")
+EXPONENTIAL = [method for method in METHODS if method.name.startswith(FAMILY) and 'clock="time"' not in method.name]  # functions of the levels only
 
 
 def refusal(method, process):

@@ -357,7 +357,7 @@ def test_prior_and_steps_use_their_own_streams():
     "make",
     [
         lambda: methods.exponential(0),
-        lambda: methods.exponential(4),
+        lambda: methods.exponential(5),
         lambda: methods.exponential(1.5),
         lambda: methods.exponential(2, of="score"),
         lambda: methods.exponential_rk(3),
