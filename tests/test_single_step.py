@@ -1,6 +1,8 @@
 """Single-step methods of the ODE: published formulas written out by hand, exactness, identities, orders, plans of mixed orders."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from processes import edm, psld, third_order, vp
 from scipy.integrate import quad
 
 from sdekit import BadInput, grids, methods, plans
-from sdekit.law import Gaussian
+from sdekit.law import Gaussian, Mixture
 from sdekit.methods import Method
 from sdekit.noise import Addressed
 from sdekit.plans import Run
@@ -280,3 +282,48 @@ def test_methods_are_records():
     assert isinstance(methods.rho_rk(), Method)
     assert hash(methods.dpm_solver(3)) == hash(methods.dpm_solver(3))
     assert methods.sra(1) != methods.sra(2)
+
+
+# ---------------------------------------------------------------------------------------------------------------- recorded runs
+
+PEERS = json.loads((Path(__file__).parent / "golden" / "peers.json").read_text())
+
+
+def recorded(algorithm, order, kind, law):
+    """A run of diffusers on equal steps of lambda (up to float32), whose stages are the grid's own levels, and its model."""
+    (case,) = (c for c in PEERS["cases"] if (c["name"], c["law"]) == (f"DPMSolverSinglestep {algorithm} {order} {kind}, log 10", law))
+    told = PEERS["laws"][law]
+    return case, np.array(case["start"]), Mixture(told["weights"], told["means"], np.square(told["stds"])).denoiser()
+
+
+@pytest.mark.parametrize(("algorithm", "of"), [("dpmsolver", "eps"), ("dpmsolver++", "data")])
+@pytest.mark.parametrize(("kind", "rule"), [("midpoint", "published"), ("heun", "exact")])
+@pytest.mark.parametrize("law", ["gaussian", "mixture"])
+def test_recorded_second_order_of_diffusers(law, kind, rule, algorithm, of):
+    case, y, denoise = recorded(algorithm, 2, kind, law)
+    made, _ = solve(program(edm(), plans.run(grids.sigmas(case["levels"][::2]), methods.dpm_solver(2, of, rule=rule))), [y], denoise)
+    np.testing.assert_allclose(made[0], case["end"], atol=1e-6)
+
+
+@pytest.mark.parametrize("of", ["eps", "data"])
+def test_recorded_third_order_of_diffusers(of):
+    """It makes its second stage by the second-order midpoint formula, not by the paper's: another method of order 3, written out here."""
+    case, y, denoise = recorded("dpmsolver" if of == "eps" else "dpmsolver++", 3, "midpoint", "mixture")
+    ours, _ = solve(program(edm(), plans.run(grids.sigmas(case["levels"][::3]), methods.dpm_solver(3, of))), [y], denoise)
+    for i in range(0, len(case["levels"]) - 1, 3):
+        top, one, two, end = case["levels"][i : i + 4]
+        h, answers = np.log(top / end), []
+        for level in (top, one, two):
+            if of == "eps":
+                stage = y + (level - top) * (answers[-1] if answers else 0.0)
+                answers.append((stage - denoise(stage, level)) / level)
+            else:
+                stage = level / top * y + (1.0 - level / top) * (answers[-1] if answers else 0.0)
+                answers.append(denoise(stage, level))
+        change = 1.5 * (answers[2] - answers[0])
+        if of == "eps":
+            y = y + (end - top) * answers[0] - end * (np.expm1(h) / h - 1.0) * change
+        else:
+            y = end / top * y + (1.0 - end / top) * answers[0] + (np.expm1(-h) / h + 1.0) * change
+    np.testing.assert_allclose(y, case["end"], atol=1e-6)
+    assert 1e-3 < np.max(np.abs(ours[0] - case["end"])) < 2e-2
