@@ -179,10 +179,15 @@ def ancestral_by_hand(kind, n):
 
 @pytest.mark.parametrize(("kind", "method"), [("dpm_2", methods.dpm_2()), ("2s", methods.dpm_solver_pp_2s())])
 def test_ancestral_plans_are_the_published_samplers(kind, method):
-    """DPM2-ancestral and 2S-ancestral: a step of the method to sigma_down and fresh noise up; weak order 2."""
+    """DPM2-ancestral and 2S-ancestral: a step of the method to sigma_down and fresh noise up; order 2 in law, 1 as a transition of the SDE."""
     errors = std_errors(lambda grid: plans.ancestral(plans.run(grid, method)))
     np.testing.assert_allclose(errors, [ancestral_by_hand(kind, n) for n in (20, 40, 80, 160)], atol=1e-11)
     assert np.log2(errors[-2] / errors[-1]) == pytest.approx(2.0, abs=0.1)
+    gaps = []
+    for n in (80, 160):
+        plan = plans.ancestral(plans.run(grids.logsnr(n, 0.1, 5.0), method))
+        gaps.append(analysis.exact_law(edm(), plan=plan, data=DATA).map.matrix[0, 0, 0] - 0.26 / 25.25)
+    assert np.log2(gaps[0] / gaps[1]) == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize("method", [methods.dpmpp_sde(), methods.seeds(2), methods.seeds(3), methods.sra(1), methods.sra(2), methods.sra(3)], ids=str)

@@ -131,14 +131,15 @@ def dpm_solver(order: int = 2, of: str = "eps", r: float | None = None, rule: st
 def dpm_2() -> Method:
     r"""DPM-Solver-2 as published, ``r = 1/2``: k-diffusion's ``dpm_2``, Euler's step in :math:`\sigma_{eff}` with eps at the middle of the log level.
 
-    ``plans.ancestral(plans.run(grid, dpm_2()))`` is k-diffusion's ``dpm_2_ancestral``.
+    ``plans.ancestral(plans.run(grid, dpm_2()))`` is k-diffusion's ``dpm_2_ancestral``: of order 2 in the laws it passes, of order 1 as a
+    transition of the reverse SDE, like every ancestral plan.
     """
     return _solver("dpm_2", 2, "eps", 0.5, "published", 0.0, "Lu et al. 2022, arXiv:2206.00927, Algorithm 1; Crowson, k-diffusion")
 
 
 @constructor
 def dpm_solver_pp_2s() -> Method:
-    """DPM-Solver++(2S) as published, ``r = 1/2``; ``plans.ancestral`` of it is k-diffusion's ``dpmpp_2s_ancestral``."""
+    """DPM-Solver++(2S) as published, ``r = 1/2``; ``plans.ancestral`` of it is k-diffusion's ``dpmpp_2s_ancestral`` (see :func:`dpm_2`)."""
     return _solver("dpm_solver_pp_2s", 2, "data", 0.5, "published", 0.0, "Lu et al. 2022, arXiv:2211.01095, Algorithm 1; Crowson, k-diffusion")
 
 
