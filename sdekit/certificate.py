@@ -13,7 +13,7 @@ from .definite import decide_psd, negative_direction, positive_form, separated
 from .derivation import Derivation, derive
 from .errors import BadInput, Refuted, positive, unknown
 from .limits import Watch
-from .reach import bracket_rank, kalman
+from .reach import bracket_rank, entropy_decay, kalman, steady
 from .symbolic import linear_part, lyapunov, rates
 from .zero import Verdict, decide_zero, points
 
@@ -314,14 +314,16 @@ def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationar
     if normalisable.verdict is Verdict.REFUTED or stationary.verdict is Verdict.REFUTED:
         failed = normalisable if normalisable.verdict is Verdict.REFUTED else stationary
         return Claim(statement, Verdict.REFUTED, f"there is no such law to converge to: {failed.evidence}", failed.witness)
-    if F is None and recipe.varies:
-        return Claim(statement, Verdict.UNDECIDED, "drift or noise vary in the clock, and are not linear")
     if F is None:
-        return _hypoelliptic(recipe, statement, normalisable, stationary)
-    if recipe.varies:
-        return Claim(statement, Verdict.UNDECIDED, "drift or noise vary in the clock: Kalman's rank at one time decides nothing")
+        return _forgetting(recipe, statement, False, stationary) if recipe.varies else _hypoelliptic(recipe, statement, normalisable, stationary)
     state, (F, D) = recipe.narrowed(F, recipe.D)
+    if recipe.varies:
+        constant = steady(F, D, recipe.time)
+        if constant is None:
+            return _forgetting(recipe, statement, True, stationary)
+        F, D = constant
     n, reach = len(state), kalman(F, D)
+    how = f"; F and D are these at B = 0 times one function of {recipe.time} above a positive constant" if recipe.varies else _gap(F)
     if reach.conditions:
         where = f"holds where one of {reach.conditions[:3]} is not 0, which the assumptions do not say"
         return Claim(statement, Verdict.UNDECIDED, where)
@@ -330,7 +332,17 @@ def _ergodic(recipe: Recipe, F: sp.Matrix | None, normalisable: Claim, stationar
         return Claim(statement, Verdict.REFUTED, evidence, tuple(reach.stuck))
     if stationary.verdict is not Verdict.PROVED or normalisable.verdict is not Verdict.PROVED:
         return Claim(statement, Verdict.UNDECIDED, f"Kalman rank {n} of {n}, but stationarity or integrability is not proved")
-    return Claim(statement, Verdict.PROVED, f"Kalman rank {n} of {n}: the noise reaches every direction, so F is a contraction{_gap(F)}")
+    return Claim(statement, Verdict.PROVED, f"Kalman rank {n} of {n}: the noise reaches every direction, so F is a contraction{how}")
+
+
+def _forgetting(recipe: Recipe, statement: str, linear: bool, stationary: Claim) -> Claim:
+    """Ergodicity of a recipe that varies in the clock."""
+    if stationary.verdict is not Verdict.PROVED:
+        return Claim(statement, Verdict.UNDECIDED, "drift or noise vary in the clock, and stationarity is not proved")
+    found = entropy_decay(recipe.state, recipe.H, recipe.D, recipe.time)
+    if found.verdict is Verdict.PROVED and not linear:
+        return Claim(statement, Verdict.ASSUMED, found.evidence, assumptions=("no path explodes in finite time",))
+    return Claim(statement, found.verdict, found.evidence)
 
 
 def _gap(F: sp.Matrix) -> str:

@@ -127,8 +127,6 @@ class Recipe:
             raise BadInput(f"time = {time!r} must be a symbol that is no block and not in H: a recipe's law does not move")
         for key, value in values.items():
             object.__setattr__(self, key, value)
-        if UNIT in self.symbols:
-            raise BadInput("the symbol B stands for the unit clock: say time=B if D, Q or the drift vary in it, or call a parameter otherwise")
 
     @classmethod
     def from_drift(
@@ -185,6 +183,8 @@ class Recipe:
         return Watch(60.0).ask(self._closed_form, lambda why: why)
 
     def _closed_form(self) -> SymbolicKernel | str:
+        if UNIT in self.symbols:
+            return "B is a parameter here and the unit clock in closed forms: say time=B if the recipe varies in it, else call it otherwise"
         F = linear_part(self.state, self.drift)
         if F is None or any(entry.free_symbols & set(self.state) for entry in self.D):
             return "the drift is not linear or D is not constant: the kernel is not Gaussian"

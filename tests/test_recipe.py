@@ -209,6 +209,12 @@ def test_abbreviations_leave_the_recipes_own_names_alone():
     np.testing.assert_allclose(mean, expm(-0.5 * np.array([[1.09, -0.3], [0.3, 2.18]])), rtol=1e-12)
 
 
+def test_a_parameter_that_is_called_like_the_clock():
+    B = sp.Symbol("B", nonnegative=True)
+    assert "say time=B" in sk.Recipe((x,), x**2, [[1 + B]], [[0]]).closed_form
+    assert sk.Recipe((x,), x**2, [[1 + B]], [[0]], time=B).kernel() is not None
+
+
 def test_the_search_for_a_kernel_ends(monkeypatch):
     monkeypatch.setattr(Watch, "__init__", lambda self, seconds: vars(self).update(seconds=0.3, end=time.monotonic() + 0.3))
     recipe = psld()
@@ -249,7 +255,6 @@ def test_process_has_the_recipes_numbers():
         (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1]]), "give Q, or a drift"),
         (lambda: sk.Recipe.from_drift(state=(x,), drift=[-x, x], D=[[1]], H=x**2), "drift has 2"),
         (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1]], Q=[[0]], initial={"y": 1}), "unknown block 'y'"),
-        (lambda: sk.Recipe(state=(x,), H=x**2, D=[[1 + sp.Symbol("B", nonnegative=True)]], Q=[[0]]), "stands for the unit clock: say time=B"),
         (lambda: psld().process(Gamma=0.01, nu=4.01), "'M'"),
         (lambda: psld().process(Gamma=0.01, nu=4.01, M=0.25, mass=1.0), "unknown parameter 'mass'"),
         (lambda: psld().process(Gamma=0.01, nu=4.01, M=-0.25), "must be positive"),

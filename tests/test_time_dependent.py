@@ -25,8 +25,49 @@ def moving():
 
 def test_the_law_stays_and_the_rest_is_said():
     found = {name: claim.verdict for name, claim in certify(moving()).claims()}
-    assert found == dict.fromkeys(found, Verdict.PROVED) | {"ergodic": Verdict.UNDECIDED, "kernel": Verdict.UNDECIDED}
+    assert found == dict.fromkeys(found, Verdict.PROVED) | {"kernel": Verdict.UNDECIDED}
     assert moving().symbols == ()
+
+
+SLOW, OTHER = sp.diag(0, 1), sp.diag(sp.Rational(1, 2), 2)
+
+
+@pytest.mark.parametrize(
+    ("D", "Q", "verdict", "says"),
+    [
+        (OTHER * (1 + B), (1 + B**2) * J, Verdict.PROVED, "exp(-1 B) or faster"),  # 2 lambda_min(D) lambda_min(H'') = 2 * 1/2 * 1
+        (OTHER * (1 + sp.exp(-B)), J, Verdict.PROVED, "D >= [[1/2, 0], [0, 2]]"),  # half of what it is at B = 0
+        (OTHER / (1 + B) ** 2, J, Verdict.UNDECIDED, "below D"),  # its integral is finite: no start is forgotten
+        (SLOW, (1 + B) * J, Verdict.UNDECIDED, "below D"),
+        (SLOW * (1 + B), (1 + B) * J, Verdict.PROVED, "Kalman rank 2 of 2"),  # one function of B times constants: another clock
+        (SLOW * (1 + B), sp.zeros(2), Verdict.REFUTED, "Kalman rank 1 of 2"),
+        (SLOW / (1 + B) ** 2, J / (1 + B) ** 2, Verdict.UNDECIDED, "below D"),
+    ],
+)
+def test_starts_are_forgotten_where_the_noise_never_fails(D, Q, verdict, says):
+    claim = certify(sk.Recipe((x, m), H, D, Q, time=B)).ergodic
+    assert claim.verdict is verdict
+    assert says in claim.evidence
+
+
+def test_relative_entropy_falls_as_fast_as_the_certificate_says():
+    """KL(N(psi x_0, S) || N(0, diag(1, 1/4))) of the kernel against exp(-2 c B), c = 1/50 the smallest eigenvalue of D and 1 of the Hessian."""
+    assert "exp(-0.04 B)" in certify(moving()).ergodic.evidence
+    process, start = moving().process(), 2.0
+    times = np.linspace(0.05, 1.0, 20)
+    kernel, K = process.kernel(times), np.diag([1.0, 4.0])
+    mean = start * kernel.psi
+    entropy = 0.5 * (
+        np.trace(K @ kernel.cov, axis1=1, axis2=2) - 2 + np.einsum("ti,ij,tj->t", mean, K, mean) - np.log(4.0 * np.linalg.det(kernel.cov))
+    )
+    assert np.all(np.diff(np.log(entropy)) <= -0.04 * np.diff(process.clock.integral(times)))
+
+
+@pytest.mark.parametrize(("H", "verdict"), [(x**4 / 4 + x**2 / 2 + m**2, Verdict.ASSUMED), (x**4 / 4 - x**2 / 2 + m**2, Verdict.UNDECIDED)])
+def test_a_nonlinear_one_is_proved_but_for_explosion_where_h_is_convex(H, verdict):
+    claim = certify(sk.Recipe((x, m), H, sp.diag(1 + x**2, 2 + B), (1 + B) * J, time=B)).ergodic
+    assert claim.verdict is verdict
+    assert claim.assumptions == (("no path explodes in finite time",) if verdict is Verdict.ASSUMED else ())
 
 
 def test_one_wrong_term_is_refuted_at_a_time():

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 ORDER = [
     "_lazy", "errors", "_array", "numeric", "files", "clocks", "kernel", "motion", "comparison", "process", "limits", "zero", "definite",
-    "reach", "symbolic", "commuting", "derivation", "certificate", "expression", "blocks", "recipe", "completeness", "equation", "moving", "spec",
+    "symbolic", "reach", "commuting", "derivation", "certificate", "expression", "blocks", "recipe", "completeness", "equation", "moving", "spec",
     "writing", "catalogue", "reversal", "noise", "brownian", "law", "denoiser", "propagation", "reverse", "tableau", "modes", "methods", "grids",
     "plans", "solve", "sampling", "inversion", "parallel", "pictures", "record", "runs", "simulation", "analysis", "testing", "torch",
     "cli", "__main__",
