@@ -56,6 +56,7 @@ def test_the_faults_belong_to_audits_that_exist():
     assert set(FAULTS) <= {case.name for case in CASES}
     assert set(ORDERS) <= set(FAULTS)
     assert len(CASES) == len({case.name for case in CASES})
+    assert {case.claimed for case in CASES if "sde-dpmsolver" in case.name and case.name[-1] == "3"} == {2}  # no sampler has more with noise
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -119,3 +120,29 @@ def test_without_the_library_the_extra_is_named(monkeypatch, capsys):
     finally:
         schedulers.library.cache_clear()
     assert capsys.readouterr().err == "error: the audit of diffusers needs the extra 'audit': pip install 'sdekit[audit]'\n"
+
+
+# pndm.md 8 case 3, P1: of the five starts -2..2 the middle one gives the offset, its neighbour the gain
+@pytest.mark.parametrize(("n", "middle", "next_"), [(10, 0.297564, 0.788392), (20, 0.298438, 0.799065)])
+def test_a_shipped_law_is_the_published_map(n, middle, next_):
+    out = replace(foreign.cases("PNDM shipped leading")[0], steps=(n,)).report().outcomes[0]
+    assert (out.mean, out.std) == pytest.approx((middle, next_ - middle), abs=2e-6)
+
+
+@pytest.mark.parametrize("name", ["DDIM shipped linspace", "DPMSolverMultistep shipped linspace", "UniPCMultistep shipped", "EulerDiscrete shipped"])
+def test_a_shipped_law_is_that_of_the_library_as_it_runs(name):
+    """In float32, outside of the laboratory: two starts, 0 and the prior's standard deviation, give mean and standard deviation."""
+    import diffusers
+    import torch
+
+    case = replace(foreign.cases(name)[0], steps=(20,))
+    with schedulers.quiet():
+        scheduler = getattr(diffusers, f"{case.scheduler}Scheduler")(**case.options)
+        scheduler.set_timesteps(20)
+        x = torch.tensor([0.0, 1.0]).reshape(2, 1, 1) * scheduler.init_noise_sigma
+        for label in scheduler.timesteps:
+            a, s = case.level(float(label), 20)
+            eps = s / (0.25 * a * a + s * s) * (scheduler.scale_model_input(x, label) - a * 0.3)
+            x = scheduler.step(eps, label, x).prev_sample
+    out = case.report().outcomes[0]
+    assert (out.mean, out.mean + out.std) == pytest.approx(x.ravel().tolist(), abs=2e-5)
