@@ -235,13 +235,14 @@ def compare(
     which: Which,
     methods_: Annotated[str, typer.Option("--methods", metavar="A,B,...")] = "euler,heun,exponential2,exponential3,exponential2_sde",
     nfe: Annotated[str, typer.Option("--nfe", metavar="N,N,...")] = "10,20,50",
-    data: Annotated[str, typer.Option("--data", metavar="gaussian|mixture|digits")] = "gaussian",
+    data: Annotated[str, typer.Option("--data", metavar="gaussian|mixture|circle|digits")] = "gaussian",
     param: Param = None,
     as_json: Json = False,
 ) -> None:
     """Work against precision: W2 to the data of each method at each number of model calls, exact for Gaussian data.
 
-    gaussian: N(0, 0.25).  mixture: 0.3 N(-0.8, 0.01) + 0.7 N(0.5, 0.04), by samples.  digits: the normal law with the digits' mean and covariance.
+    gaussian: N(0, 0.25).  mixture: 0.3 N(-0.8, 0.01) + 0.7 N(0.5, 0.04), by samples.  circle: the unit circle in 16
+    dimensions with noise 0.02, by paths of the ODE methods.  digits: the normal law with the digits' mean and covariance.
 
     Example: sdekit compare psld --methods heun,exponential2 --nfe 10,20,50
     """
@@ -256,6 +257,7 @@ def compare(
     laws: dict[str, Callable[[], Law]] = {
         "gaussian": lambda: law.Gaussian(0.0, 0.25),
         "mixture": lambda: law.Mixture([0.3, 0.7], [-0.8, 0.5], [0.01, 0.04]),
+        "circle": lambda: analysis.Manifold("circle", 16, 0.02).law,
         "digits": digits,
     }
     chosen = [_pick("method", name.strip(), methods())() for name in methods_.split(",")]
