@@ -262,7 +262,7 @@ def _linear(recipe: Recipe) -> tuple[Claim, sp.Matrix | None]:
 def _normalisable(recipe: Recipe) -> Claim:
     statement = _NORMALISABLE
     H, state = recipe.H, recipe.state
-    flat = [z for z in state if sp.diff(H, z).simplify() == 0]
+    flat = [z for z in state if decide_zero(sp.diff(H, z)).verdict is Verdict.PROVED]
     if flat:
         return Claim(statement, Verdict.REFUTED, f"H does not depend on {flat[0]}: the stationary measure is improper", flat[0])
     verdicts = [_integrable(part, variables) for part, variables in separated(H, state)]
