@@ -87,6 +87,9 @@ VALUES = [
     "[[0, 0], [0, 0]]", '{value = 1}', '{value = "x"}', '{assume = "real"}', '{value = {value = 1}}', "[" * 50 + "]" * 50, "[" * 3000 + "]" * 3000,
     "9" * 100, "9" * 5000,
     "1e400", "1e-400", "1e99999999999999999999", "0x" + "f" * 300, "[" + "[0,0]," * 500 + "]", "[" + "0," * 20000 + "]",
+    '["x[2]", "m[2]"]', '["x[3]", "m"]', '["x[99999999]", "m"]', '["x[-1]", "m"]', '["x[2][2]", "m"]', '["x[2]", "x1"]', '["x[]"]', '["[2]"]',
+    '[["1", ["x1", "x2"]], [["0", "0"], "1"]]', '[[[["1", "0"], ["0", "1"]], "0"], ["0", "m"]]', '[[[[["1"]]], "0"], ["0", "1"]]',
+    '[["a", []], ["0", "1"]]',
     '[["0","0","0"],["0","0"]]', '"""x"""', "'x'",
     '["x", "x"]', '["x", "pi"]', '["x", "m", "p"]', '["__class__", "m"]', "{a = 1, b = 2}", '[{kind = "linear"}]', '"' + "(x+m)*" * 300 + '1"',
     "1_000", "+1", "0o7",
@@ -130,11 +133,11 @@ class Watch:
             self.seen.append(f"{event}{args!r}"[:200])
 
 
-def formula(rng, depth):
+def formula(rng, depth, atoms=ATOMS):
     """A random formula, mostly well formed."""
     if depth == 0 or rng.random() < 0.25:
-        return rng.choice(ATOMS)
-    a, b = formula(rng, depth - 1), formula(rng, depth - 1)
+        return rng.choice(atoms)
+    a, b = formula(rng, depth - 1, atoms), formula(rng, depth - 1, atoms)
     kind = rng.random()
     if kind < 0.65:
         return f"({a}){rng.choice('+-*/')}({b})" if rng.random() < 0.7 else f"{a}{rng.choice('+-*/')}{b}"
@@ -150,6 +153,20 @@ def random_recipe(rng):
     for key in rng.sample(["H", "D", "Q", "m", "a", "b"], rng.randint(1, 3)):
         depth = rng.randint(0, 4)
         made[key] = f"[[{quote(depth)}, {quote(depth)}], [{quote(depth)}, {quote(depth)}]]" if key in "DQ" else quote(depth)
+    return TEMPLATE.format(**made)
+
+
+def vectors(rng):
+    """Random vector blocks, with random entries between them."""
+    d = rng.randint(2, 3)
+    atoms = [*ATOMS[2:], *(f"{name}{i}" for name in "xm" for i in range(1, d + 1))]
+    quote = lambda depth: f'"{formula(rng, depth, atoms)}"'  # noqa: E731
+    full = lambda: "[" + ", ".join("[" + ", ".join(quote(1) for _ in range(d)) + "]" for _ in range(d)) + "]"  # noqa: E731
+    energy = " + ".join(f"x{i}**2/2 + m{i}**{rng.choice([2, 2, 4])}/2" for i in range(1, d + 1))
+    made = {**PLAIN, "state": f'["x[{d}]", "m[{d}]"]', "H": f'"{energy}"', "Q": '[["0", "-1"], ["1", "0"]]'}
+    for key in rng.sample(["H", "D", "Q"], rng.randint(0, 2)):
+        entry = lambda: full() if rng.random() < 0.2 else quote(rng.randint(0, 2))  # noqa: E731
+        made[key] = f"[[{entry()}, {entry()}], [{entry()}, {entry()}]]" if key in "DQ" else quote(3)
     return TEMPLATE.format(**made)
 
 
@@ -218,7 +235,9 @@ def whole(rng):
 
 def spec(rng):
     """One case."""
-    made = rng.choices([random_recipe, hostile, typed, mutated, whole, lambda r: TEMPLATE.format(**PLAIN)], [4, 6, 4, 6, 0.3, 0.2])[0](rng)
+    made = rng.choices([random_recipe, hostile, typed, mutated, vectors, whole, lambda r: TEMPLATE.format(**PLAIN)], [4, 6, 4, 6, 1, 0.3, 0.2])[0](
+        rng
+    )
     return made if isinstance(made, bytes) else made.encode("utf-8", "surrogatepass")
 
 
