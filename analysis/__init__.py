@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from .blackbox import Level
     from .densities import Box, Density, fokker_planck
     from .exact import ExactLaw, exact_law
+    from .families import power_law
     from .likelihood import Likelihood, log_likelihood
     from .manifolds import Manifold, ManifoldReport, manifold_error
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
     from .reaching import Reached, Reaching, nfe_to_reach
     from .strong import strong_order
-    from .tuning import TunedGrid, power_law, tune_grid
+    from .tuning import TunedGrid, tune_grid
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
 
 __all__ = [
@@ -79,7 +80,7 @@ _HOMES = {
     "manifold_error": "manifolds",
     "nfe_to_reach": "reaching",
     "order": "orders",
-    "power_law": "tuning",
+    "power_law": "families",
     "strong_order": "strong",
     "tune_grid": "tuning",
     "w1_exact_1d": "wasserstein",

@@ -9,25 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from ..errors import BadInput, finite, positive, whole
-from ..grids import Grid, bent, karras, logsnr, uniform
+from ..grids import Grid, bent, karras, logsnr, sigmas, uniform
 from ..kernel import solve_lower, triangular
-from ..law import Gaussian
+from ..law import Gaussian, Mixture
 from ..methods import Method
 from ..plans import run
 from ..process import Process
 from ..solve import Program, assemble
 from .affine import Normal
 from .exact import marginal, probe, reverse_transition
+from .families import Family, Spectrum
 
+Law = Gaussian | Mixture
 Array = NDArray[np.float64]
 
-__all__ = ["Comparison", "TunedGrid", "power_law", "tune_grid"]
+__all__ = ["Comparison", "TunedGrid", "tune_grid"]
 
 _PANELS = 32, 96  # least and most steps of the mesh that samples the local error
 _ENDS = 6  # lowest levels that are tried before the refinement
@@ -35,76 +38,9 @@ _FLOOR = 0.02  # least density of the mesh, of its mean
 _WIDEST = 6.0  # largest bend
 _ROOM = 0.3  # highest value of the lowest level, in units of the highest
 _ROUNDS = 6  # steps of least squares before the weights are made anew
+_NEXT_TO_NOTHING = 1e-5  # of the lowest level, where a method's own last step ends
 _CHANCE = 0.01  # of the largest relative W2: less counts as this
 _GAIN = 1e-3  # of the mean logarithm: less ends the search
-
-
-def power_law(power: float = 2.0, scale: float = 0.5, frequencies: int = 32) -> Gaussian:
-    r"""The normal law of an image-like spectrum: variance :math:`s^2 k^{-p}` in :math:`k^2` modes, k = 1 .. ``frequencies``, mean 0.
-
-    Parameters
-    ----------
-    power, scale : float
-        ``p`` and ``s``; natural images have p near 2.
-    frequencies : int
-
-    Raises
-    ------
-    BadInput
-        Unless all are positive.
-    """
-    k = np.arange(1.0, whole("frequencies", frequencies) + 1.0)
-    variances = np.repeat(positive("scale", scale) ** 2 * k ** -positive("power", power), (k**2).astype(int))
-    return Gaussian(np.zeros_like(variances), variances)
-
-
-@dataclass(frozen=True, eq=False)
-class _Modes:
-    """The modes of several laws side by side, equal ones once: mean, variance, how many, and whose."""
-
-    mean: Array
-    variances: Array
-    count: Array
-    owner: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, laws: Sequence[Gaussian]) -> _Modes:
-        """The modes of ``laws``."""
-        parts = []
-        for i, law in enumerate(laws):
-            mean = law.mean.reshape(-1)
-            pairs, count = np.unique(np.stack([mean if law.basis is None else mean @ law.basis, law.variances]), axis=1, return_counts=True)
-            parts.append(np.concatenate([pairs, count[None], np.full((1, len(count)), i)]))
-        mean, variances, count, owner = np.concatenate(parts, axis=1)
-        return cls(mean, variances, count, owner.astype(np.int64))
-
-    @property
-    def size(self) -> Array:
-        """Root mean square of each law around its mean: the root of the trace of its covariance."""
-        return self.sums(self.variances)
-
-    def sums(self, squares: Array) -> Array:
-        """Root of the sum over the modes of each law."""
-        return np.asarray(np.sqrt(np.bincount(self.owner, self.count * squares)))
-
-    def gaps(self, process: Process, grid: Grid, method: Method) -> Array:
-        """Errors of mean and of standard deviation of the sampler, started from the prior: (modes, 2)."""
-        program = assemble(process, run(grid, method).moves(process))
-        chol = process.kernel(float(program.times[0])).chol
-        prior = Normal(np.zeros((process.k, len(self.mean))), np.broadcast_to(chol[..., None], (*chol.shape, len(self.mean))))
-        found = probe(program, self.mean, self.variances).push(prior)
-        spread = np.sqrt(np.sum(found.factor[0] ** 2, axis=0))
-        return np.stack([found.mean[0] - self.mean, spread - np.sqrt(self.variances)], axis=1)
-
-    def w2(self, gaps: Array) -> Array:
-        """Exact W2 of each law, (laws,)."""
-        return self.sums(np.sum(gaps**2, axis=1))
-
-    def lost(self, sigma: Array) -> Array:
-        """What one denoising step from each level loses, as a part of the size of each law: (levels, laws)."""
-        v, s = self.variances, sigma[:, None]
-        gap = np.sqrt(v) * (1.0 - np.sqrt(v / (v + s**2)))
-        return np.stack([self.sums(row**2) for row in gap]) / self.size
 
 
 def _order(method: Method, process: Process) -> float:
@@ -118,28 +54,28 @@ def _root(law: Normal) -> Array:
     return triangular(np.moveaxis(law.factor, -1, 0))
 
 
-def _defects(process: Process, method: Method, modes: _Modes, times: Array, program: Program) -> Array:
+def _defects(program: Program, method: Method, modes: Spectrum) -> Array:
     """Error in law that each step adds, relative to the spread at its time and as much of it as reaches the end: (steps, modes)."""
+    process, times = program.process, program.times
     laws = [marginal(process, t, modes.mean, modes.variances) for t in times]
     roots = [_root(law) for law in laws]
     found, kept = [], []
-    before = (np.zeros_like(roots[0]), np.zeros((*roots[0].shape[:2], 1)))
+    covariance, shift = np.zeros_like(roots[0]), np.zeros((*roots[0].shape[:2], 1))
     for j in range(1, len(times)):
         law = probe(Program(process, program.moves, program.items[:j], 0), modes.mean, modes.variances).push(laws[0])
-        whole_ = solve_lower(roots[j], np.moveaxis(law.factor, -1, 0))
-        covariance = whole_ @ np.swapaxes(whole_, -1, -2) - np.eye(process.k)
-        shift = solve_lower(roots[j], (law.mean - laws[j].mean).T[..., None])
         step = reverse_transition(process, method.noise, times[j], times[j - 1], modes.mean, modes.variances)
         gain = solve_lower(roots[j], np.moveaxis(step.matrix, -1, 0) @ roots[j - 1])
-        new = (covariance - gain @ before[0] @ np.swapaxes(gain, -1, -2), shift - gain @ before[1])
-        found.append(np.sqrt(0.25 * np.sum(new[0] ** 2, axis=(-2, -1)) + np.sum(new[1] ** 2, axis=(-2, -1))))
+        carried = gain @ covariance @ np.swapaxes(gain, -1, -2), gain @ shift
+        factor = solve_lower(roots[j], np.moveaxis(law.factor, -1, 0))
+        covariance = factor @ np.swapaxes(factor, -1, -2) - np.eye(process.k)
+        shift = solve_lower(roots[j], (law.mean - laws[j].mean).T[..., None])
+        found.append(np.sqrt(0.25 * np.sum((covariance - carried[0]) ** 2, axis=(-2, -1)) + np.sum((shift - carried[1]) ** 2, axis=(-2, -1))))
         kept.append(np.linalg.norm(gain, 2, axis=(-2, -1)) ** 2)
-        before = (covariance, shift)
     after = np.cumprod(np.stack([*kept[1:], np.ones_like(kept[0])])[::-1], axis=0)[::-1]
     return np.stack(found) * after
 
 
-def _density(process: Process, method: Method, modes: _Modes, low: float, high: float, steps: int) -> tuple[Array, Array]:
+def _density(process: Process, method: Method, modes: Spectrum, low: float, high: float, steps: int) -> tuple[Array, Array]:
     r"""Where steps are needed: middles of panels in ``log sigma``, falling, and the density there, the mean over the laws.
 
     A step of length ``h`` in ``log sigma`` errs by :math:`c\,h^{p+1}`; the sum is least, for a given number of steps, at the density
@@ -147,7 +83,7 @@ def _density(process: Process, method: Method, modes: _Modes, low: float, high: 
     """
     program = assemble(process, run(logsnr(steps, low, high), method).moves(process))
     levels = np.log(process.sigma_eff(program.times))
-    errors = np.sqrt(modes.variances) * _defects(process, method, modes, program.times, program)
+    errors = np.sqrt(modes.variances) * _defects(program, method, modes)
     each = np.stack([modes.sums(row**2) for row in errors]) ** (1.0 / (_order(method, process) + 1.0))
     density = np.mean(each / np.mean(each, axis=0), axis=1)
     return 0.5 * (levels[1:] + levels[:-1]), density + _FLOOR
@@ -162,11 +98,11 @@ def _bends(levels: Array, density: Array, terms: int) -> Array:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One law: whether the choice saw it, W2 of the tuned grid, and of others with as many steps."""
+    """One law: whether the choice saw it, the error of the tuned grid, and of others with as many steps."""
 
     law: str
     seen: bool
-    w2: float
+    error: float
     others: dict[str, float]
 
 
@@ -186,7 +122,7 @@ class TunedGrid:
     rows : tuple of Comparison
         The laws seen, then the others.
     start : float
-        W2 relative to the size of the law, geometric mean over the laws, of the best grid before the refinement.
+        Error relative to the size of the law, geometric mean over the laws, of the best grid before the refinement.
     evaluations : int
         How many grids were tried.
     """
@@ -203,11 +139,11 @@ class TunedGrid:
 
     def _cells(self) -> list[list[str]]:
         head = ["law", "", "tuned", *(self.rows[0].others)]
-        return [head, *([r.law, "seen" if r.seen else "not seen", f"{r.w2:.4g}", *(f"{w:.4g}" for w in r.others.values())] for r in self.rows)]
+        return [head, *([r.law, "seen" if r.seen else "not seen", f"{r.error:.4g}", *(f"{w:.4g}" for w in r.others.values())] for r in self.rows)]
 
     def __str__(self) -> str:
         bends = ", ".join(f"{b:.4g}" for b in self.bends)
-        head = f"{self.method} on {self.process}, {self.nfe} model calls: W2 on a grid with bends {bends} down to sigma {self.sigma_min:.4g}"
+        head = f"{self.method} on {self.process}, {self.nfe} model calls: errors on a grid with bends {bends} down to sigma {self.sigma_min:.4g}"
         return "\n".join([head, *(f"{c[0]:<10} {c[1]:<9} " + " ".join(f"{x:>10}" for x in c[2:]) for c in self._cells())])
 
     __repr__ = __str__
@@ -222,31 +158,32 @@ def tune_grid(
     method: Method,
     n: int,
     *,
-    data: Sequence[Gaussian],
-    judge: Sequence[Gaussian] = (),
-    end: bool = True,
+    data: Sequence[Law],
+    judge: Sequence[Law] = (),
+    end: bool | Literal["method"] = True,
     bends: int = 3,
     sigma_min: float = 0.0,
     sigma_max: float | None = None,
     evaluations: int = 200,
     progress: bool = False,
 ) -> TunedGrid:
-    r"""Choose the grid of ``n`` steps for a method by its exact W2 on a family of data laws.
+    r"""Choose the grid of ``n`` steps for a method by its exact errors on a family of data laws: W2 if they are normal, of paths for mixtures.
 
     The start is a mesh that spreads the known local error evenly, without search.  Then the bends of :func:`sdekit.grids.bent` and the
-    lowest level are refined to the least mean of ``log W2`` over the laws, by least squares that are weighted anew.
+    lowest level are refined to the least mean of the log error over the laws, by least squares that are weighted anew.
 
     Parameters
     ----------
     process, method : Process, Method
     n : int
         Steps, at least 2; the step to the data is one of them.
-    data : sequence of Gaussian
+    data : sequence of Gaussian or Mixture
         The laws that the choice sees.  Give several: a grid fitted to one does not serve others.
-    judge : sequence of Gaussian
+    judge : sequence of Gaussian or Mixture
         Laws that it does not see, for the report.
-    end : bool
-        Whether the last step goes to the data.
+    end : bool or "method"
+        Whether the last step goes to the data: by one denoising, or by the method's own polynomial, to a hundred thousandth of the lowest level
+        (for methods on clock "sigma" or "time"; then the model is asked at the lowest level for the last time).
     bends : int
         Parameters besides the lowest level; 2 to 4 transfer, ``n`` make the grid free.
     sigma_min : float
@@ -261,23 +198,26 @@ def tune_grid(
     Returns
     -------
     TunedGrid
-        The same for the same arguments: nothing is random.
+        The same for the same arguments: nothing is drawn anew.
 
     Raises
     ------
     BadInput
-        For no laws, laws that are not Gaussian, fewer than 2 steps, or levels that leave no room.
+        For no laws, other laws, mixtures for a method with noise, fewer than 2 steps, or levels that leave no room.
 
     Notes
     -----
     W2 between normal laws sees the error that is left when those of all steps have partly cancelled in each mode.  A good grid makes them
-    cancel for all variances at once, which is why one law is not enough.
+    cancel for all variances at once, which is why one law is not enough, and why a grid for normal laws is not one for mixtures.
     """
-    if not data or not all(isinstance(law, Gaussian) for law in [*data, *judge]):
-        raise BadInput("data must be Gaussian laws, at least one, and judge Gaussian laws: only their W2 is exact")
-    modes, terms = _Modes.of(data), whole("bends", bends, 0)
-    if not np.all(modes.size > 0.0):
-        raise BadInput("a law of data is a point: any grid of an exponential method is exact on it")
+    laws = [*data, *judge]
+    if not data or not all(isinstance(law, Gaussian | Mixture) for law in laws):
+        raise BadInput("data and judge must be Gaussian or Mixture laws, data at least one: only their errors are exact")
+    if method.noisy and any(isinstance(law, Mixture) for law in laws):
+        raise BadInput(f"{method.name} has noise: its error on a mixture is not exact; tune it on Gaussian laws")
+    if end not in (True, False, "method"):
+        raise BadInput(f"end = {end!r} must be True (denoise), False (stop at the lowest level) or 'method'")
+    steps, terms = whole("n", n, 2), whole("bends", bends, 0)
     reach = float(process.sigma_eff(process.T))
     top = reach if sigma_max is None else min(positive("sigma_max", sigma_max), reach)
     floor = max(finite("sigma_min", sigma_min), _floor(process, top))
@@ -285,29 +225,35 @@ def tune_grid(
         raise BadInput(f"sigma_min = {floor:g} must be below {_ROOM:g} times the highest level {top:g}: there is nothing to choose between them")
 
     def make(x: Array) -> Grid:
-        return bent(whole("n", n, 2), tuple(map(float, x[:-1])), float(np.exp(x[-1])), top, zero=bool(end))
+        chosen, low = tuple(map(float, x[:-1])), float(np.exp(x[-1]))
+        if end != "method":
+            return bent(steps, chosen, low, top, zero=end)
+        levels = process.sigma_eff(bent(steps - 1, chosen, low, top, zero=False).times(process))
+        return sigmas([*levels, _NEXT_TO_NOTHING * low])
 
+    family = Family(process, data, top)
     from tqdm import tqdm
 
     with tqdm(total=whole("evaluations", evaluations), desc="tune grid", unit="grid", disable=not progress, leave=False) as bar:
 
         def gaps(x: Array) -> Array:
             bar.update(1)
-            return modes.gaps(process, make(x), method)
+            return family.gaps(assemble(process, run(make(x), method).moves(process)))
 
-        search = _Search(modes, gaps, evaluations)
-        seeds, bounds = _seeds(process, method, modes, (floor, top), n, terms)
-        start, best = search.best(seeds, bounds)
+        search = _Search(family, gaps, evaluations)
+        start, best = search.best(*_seeds(process, method, family.spectrum, (floor, top), steps, terms))
     grid = make(best)
+    zero = bool(end)
     rivals = {
-        "karras": karras(n, sigma_max=top, zero=end),
-        "logsnr": logsnr(n, sigma_max=top, zero=end),
-        "uniform": uniform(n, 0.0 if end else None),
+        "karras": karras(n, sigma_max=top, zero=zero),
+        "logsnr": logsnr(n, sigma_max=top, zero=zero),
+        "uniform": uniform(n, 0.0 if zero else None),
     }
     nfe = assemble(process, run(grid, method).moves(process)).nfe
-    rows = _compare(process, method, grid, rivals, data, judge)
-    bends_, sigma_min = tuple(map(float, best[:-1])), float(np.exp(best[-1]))
-    return TunedGrid(grid, bends_, sigma_min, process.name, method.name, nfe, rows, float(np.exp(start)), search.tried)
+    rows = _compare(method, {"tuned": grid, **rivals}, family, Family(process, judge, top))
+    return TunedGrid(
+        grid, tuple(map(float, best[:-1])), float(np.exp(best[-1])), process.name, method.name, nfe, rows, float(np.exp(start)), search.tried
+    )
 
 
 def _floor(process: Process, top: float) -> float:
@@ -316,7 +262,7 @@ def _floor(process: Process, top: float) -> float:
 
 
 def _seeds(
-    process: Process, method: Method, modes: _Modes, ends: tuple[float, float], n: int, terms: int
+    process: Process, method: Method, modes: Spectrum, ends: tuple[float, float], n: int, terms: int
 ) -> tuple[list[Array], list[tuple[float, float]]]:
     """For each of a few lowest levels the grid from the mesh and the one without bends; and the bounds of the parameters."""
     floor, top = ends
@@ -333,9 +279,9 @@ def _seeds(
 
 @dataclass
 class _Search:
-    """Least mean of ``log W2``: each law's squares are weighted by one over its last W2 squared, so that their gradients agree."""
+    """Least mean of the log error: each law's squares are weighted by one over its last error squared, so that their gradients agree."""
 
-    modes: _Modes
+    family: Family
     gaps: Callable[[Array], Array]
     budget: int
     tried: int = 0
@@ -345,8 +291,8 @@ class _Search:
         return self.gaps(x)
 
     def _relative(self, gaps: Array) -> Array:
-        """W2 of each law in units of its size, none taken for less than a hundredth of the largest: a law of few modes can be met by chance."""
-        relative = self.modes.w2(gaps) / self.modes.size
+        """Errors in units of the sizes of the laws, none taken for less than a hundredth of the largest: few modes can be met by chance."""
+        relative = self.family.errors(gaps) / self.family.size
         return np.asarray(np.hypot(relative, _CHANCE * np.max(relative)))
 
     def _error(self, gaps: Array) -> float:
@@ -361,13 +307,13 @@ class _Search:
         first = self._error(gaps)
         low, high = np.array(bounds).T
         while self.budget - self.tried > len(x) + 1:
-            scale = self._relative(gaps) * self.modes.size
-            weight = (np.sqrt(self.modes.count) / scale[self.modes.owner])[:, None]
+            weight = 1.0 / (self._relative(gaps) * self.family.size)[self.family.owner]
             rounds = min(_ROUNDS, (self.budget - self.tried) // (len(x) + 1))
-            made = least_squares(
-                lambda y, weight=weight: (weight * self._gaps(y)).ravel(), np.clip(x, low, high), bounds=(low, high), diff_step=1e-4, x_scale=0.5,
-                max_nfev=rounds,
-            )  # fmt: skip
+
+            def weighted(y: Array, weight: Array = weight) -> Array:
+                return weight * self._gaps(y)
+
+            made = least_squares(weighted, np.clip(x, low, high), bounds=(low, high), diff_step=1e-4, x_scale=0.5, max_nfev=rounds)
             new = self._gaps(made.x)
             gain = self._error(gaps) - self._error(new)
             if gain > 0.0:
@@ -377,13 +323,12 @@ class _Search:
         return first, x
 
 
-def _compare(
-    process: Process, method: Method, grid: Grid, rivals: dict[str, Grid], data: Sequence[Gaussian], judge: Sequence[Gaussian]
-) -> tuple[Comparison, ...]:
-    modes = _Modes.of([*data, *judge])
-    own, *others = (modes.w2(modes.gaps(process, one, method)) for one in (grid, *rivals.values()))
-    names = [f"data[{i}]" for i in range(len(data))] + [f"judge[{i}]" for i in range(len(judge))]
-    return tuple(
-        Comparison(name, i < len(data), float(own[i]), {rival: float(w2[i]) for rival, w2 in zip(rivals, others, strict=True)})
-        for i, name in enumerate(names)
-    )
+def _compare(method: Method, grids: dict[str, Grid], seen: Family, unseen: Family) -> tuple[Comparison, ...]:
+    rows = []
+    for name, family in (("data", seen), ("judge", unseen)):
+        programs = {key: assemble(family.process, run(grid, method).moves(family.process)) for key, grid in grids.items()}
+        errors = {key: family.errors(family.gaps(made)) for key, made in programs.items()}
+        for i in range(len(family.size)):
+            row = {key: float(found[i]) for key, found in errors.items()}
+            rows.append(Comparison(f"{name}[{i}]", family is seen, row.pop("tuned"), row))
+    return tuple(rows)
