@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from by_hand import TIMES, VP, D, a, beta, eps, lam, s
+from by_hand import fall as drift
 from cases import EXPONENTIAL, GRID, LAW, METHODS, every, final, needs, random_state
 from processes import cld, edm, psld, third_order, ve, vp
 
@@ -15,37 +17,6 @@ from sdekit.solve import assemble, program, solve
 from sdekit.tableau import Step
 
 # ---------------------------------------------------------------------------------------------------------------- formulas on VP
-
-VP = vp()
-TIMES = np.array([1.0, 0.7, 0.5, 0.35, 0.28, 0.2])
-
-
-def a(t):
-    return np.exp(-0.5 * (0.1 * t + 9.95 * t * t))
-
-
-def s(t):
-    return np.sqrt(-np.expm1(-(0.1 * t + 9.95 * t * t)))
-
-
-def lam(t):
-    return np.log(a(t) / s(t))
-
-
-def beta(t):
-    return 0.1 + 19.9 * t
-
-
-def D(z, t):
-    return LAW.denoiser()(z / a(t), s(t) / a(t))
-
-
-def eps(z, t):
-    return (z - a(t) * D(z, t)) / s(t)
-
-
-def drift(z, t, noise):
-    return -0.5 * beta(t) * z + 0.5 * (1.0 + noise**2) * beta(t) * eps(z, t) / s(t)
 
 
 def phi(k, z):
