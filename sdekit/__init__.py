@@ -9,7 +9,25 @@ from ._lazy import lazily
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import analysis, catalogue, clocks, denoiser, grids, kernel, law, methods, modes, noise, plans, reversal, testing, torch
+    from . import (
+        analysis,
+        catalogue,
+        clocks,
+        compatibility,
+        denoiser,
+        grids,
+        kernel,
+        law,
+        methods,
+        modes,
+        noise,
+        plans,
+        reversal,
+        semilinear,
+        tables,
+        testing,
+        torch,
+    )
     from .certificate import Certificate, certify
     from .completeness import recover_Q
     from .errors import BadInput, Refuted
@@ -33,6 +51,7 @@ __all__ = [
     "catalogue",
     "certify",
     "clocks",
+    "compatibility",
     "denoiser",
     "grids",
     "invert",
@@ -47,7 +66,9 @@ __all__ = [
     "recover_Q",
     "reversal",
     "sample",
+    "semilinear",
     "simulate",
+    "tables",
     "testing",
     "torch",
 ]

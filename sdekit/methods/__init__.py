@@ -11,6 +11,7 @@ from . import corrector as _corrector
 from . import dpm as _dpm
 from . import euler as _euler
 from . import exponential as _exponential
+from . import pndm as _pndm
 from . import runge_kutta as _runge_kutta
 from . import splitting as _splitting
 from . import sra as _sra
@@ -20,20 +21,23 @@ from .corrector import sa_solver, unipc
 from .dpm import dpm_2, dpm_solver, dpm_solver_pp_2s, dpmpp_sde, seeds
 from .euler import euler, euler_maruyama, reverse_diffusion
 from .exponential import ddim, deis, dpm_solver_pp_2m, dpm_solver_pp_3m, er_sde, exponential, exponential_rk, lms
+from .pndm import f_pndm, fon, ipndm, plms, pndm, prk, pseudo_improved_euler, s_pndm
 from .runge_kutta import heun, rho_rk, runge_kutta
 from .splitting import splitting, sscs
 from .sra import sra
 
 __all__ = [
     "SHIPPED", "Method", "Orders", "conjugate", "ddim", "deis", "dpm_2", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s",
-    "dpm_solver_pp_3m", "dpmpp_sde", "er_sde", "euler", "euler_maruyama", "exponential", "exponential_rk", "heun", "lms", "reverse_diffusion",
-    "rho_rk", "runge_kutta", "sa_solver", "seeds", "splitting", "sra", "sscs", "unipc",
+    "dpm_solver_pp_3m", "dpmpp_sde", "er_sde", "euler", "euler_maruyama", "exponential", "exponential_rk", "f_pndm", "fon", "heun", "ipndm",
+    "lms", "plms", "pndm", "prk", "pseudo_improved_euler", "reverse_diffusion", "rho_rk", "runge_kutta", "s_pndm", "sa_solver", "seeds",
+    "splitting", "sra", "sscs", "unipc",
 ]  # fmt: skip
 
 SHIPPED: dict[str, Callable[[], Method]] = {
     **_euler.SHIPPED,
     **_runge_kutta.SHIPPED,
     **_exponential.SHIPPED,
+    **_pndm.SHIPPED,
     **_corrector.SHIPPED,
     **_dpm.SHIPPED,
     **_sra.SHIPPED,
