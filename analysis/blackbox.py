@@ -171,7 +171,7 @@ def trace(sampler: Callable[..., Any], n: int, kind: str, levels: Callable[[floa
     BadInput
         If shapes do not fit, or the sampler asks without end.
     """
-    for room in (4 * n + 64, 16 * n + 256, 64 * n + 1024):
+    for room in (2 * n + 64, 8 * n + 256, 32 * n + 1024):
         basis = _Basis(room)
         model = Model(kind, levels, n, basis)
         try:
