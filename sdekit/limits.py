@@ -19,7 +19,7 @@ __all__ = ["TooLong", "Watch"]
 
 Found = TypeVar("Found")
 _TICK = 0.02
-_GIVES_UP = (ArithmeticError, BasePolynomialError, NotImplementedError, RecursionError, TypeError, ValueError)
+_GIVES_UP = (ArithmeticError, BasePolynomialError, MemoryError, NotImplementedError, RecursionError, TypeError, ValueError)
 
 
 class TooLong(Exception):
