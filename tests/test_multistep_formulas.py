@@ -232,6 +232,7 @@ FORMULAS = {
     "SA P3C3 as released": (m.sa_solver(3, 3, tau=0.6, rule="released"), sa_solver(3, 3, lambda t: 0.6, released=True)),
     **{f"ER-SDE-{q}": (m.er_sde(q), one_step(er_sde(q, authors_phi, False))) for q in (1, 2, 3)},
     **{f"ER-SDE-{q}, phi = q^2": (m.er_sde(q, 2.0), one_step(er_sde(q, np.square, False))) for q in (1, 2, 3)},
+    "ER-SDE-2, phi = q^3": (m.er_sde(2, 3.0), one_step(er_sde(2, lambda q: q**3, False))),
     "ER-SDE-3 as released": (m.er_sde(3, rule="released"), one_step(er_sde(3, authors_phi, True))),
     "ER-SDE-3 as released, phi = q": (m.er_sde(3, 1.0, rule="released"), one_step(er_sde(3, lambda q: q, True))),
 }  # fmt: skip

@@ -144,12 +144,13 @@ def test_point(name):
     close(point.noise, lam * np.sqrt(rate) * process.G, 1e-13)
 
 
+@pytest.mark.parametrize("ends", [(5.0, 0.2), (2.01, 0.349)], ids=["far", "near"])
 @by_process
-def test_a_jump_where_two_steps_meet(name):
+def test_a_jump_where_two_steps_meet(name, ends):
     """Where the jumps are times of the grid, each step is that of a constant level; where they are not, steps compose to the same law."""
     process = TIMES[name][0]()
     noise = Between(1.2, 0.35, 2.0)
-    edges = process.time_of([5.0, 2.0, 0.35, 0.2])
+    edges = process.time_of([ends[0], 2.0, 0.35, ends[1]])
     jumping = Reverse(process, noise).leg(edges)
     for i, lam in enumerate((0.0, 1.2, 0.0)):
         plain = Reverse(process, lam).leg(edges)
