@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .errors import BadInput, unknown, whole
 from .grids import times
 from .methods import Method
+from .methods.pndm import ADAMS
 from .plans import Plan
 from .reverse import Point, points
 from .tableau import Rows, Step
@@ -30,7 +31,6 @@ Array = NDArray[np.float64]
 
 __all__ = ["Move", "diffusers_ddim", "diffusers_pndm", "pndm_repository"]
 
-_ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 _KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 _DATA = 2.0**-104  # -log abar that stands for abar = 1 in the list of times: a sigma below rounding
 
@@ -123,7 +123,7 @@ def _plan(table: Table, name: str, start: Sequence[float], end: float, moves: Se
 
 
 def _adams(done: int) -> tuple[float, ...]:
-    return _ADAMS[min(done, 3)]
+    return ADAMS[min(done, 3)]
 
 
 # ---------------------------------------------------------------------------------------------------------------- PNDM repository

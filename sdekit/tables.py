@@ -8,7 +8,7 @@ labels is a denoiser.
 >>> table = sk.tables.linear()
 >>> table.labels(10)
 (900, 800, 700, 600, 500, 400, 300, 200, 100, 0)
->>> plan = sk.plans.run(table.grid(table.labels(20, "trailing"), data=True), sk.methods.pndm())
+>>> plan = sk.plans.run(table.grid(table.labels(20, "trailing"), data=True), sk.methods.pndm(clock="sigma"))
 """
 
 from __future__ import annotations

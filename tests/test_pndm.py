@@ -9,10 +9,10 @@ from by_hand import LAW, a, at, eps, fall, s
 from processes import cld, edm, psld, third_order, vp
 from scipy.integrate import quad, solve_ivp
 
-from sdekit import BadInput, analysis, denoiser, grids, methods, plans
+from sdekit import BadInput, Reverse, analysis, denoiser, grids, methods, plans
 from sdekit.law import Mixture
-from sdekit.methods import Method
 from sdekit.solve import program, solve
+from sdekit.tableau import Step
 
 MIXTURE = Mixture([0.3, 0.7], [[-1.0], [0.8]], [[0.0625], [0.16]])
 TIMES = (1.0, 0.8, 0.63, 0.5, 0.42, 0.33, 0.26, 0.2)
@@ -211,23 +211,44 @@ def test_f_pndm_by_its_own_differential_equations(make):
     np.testing.assert_allclose(made, z, atol=1e-9 * np.max(np.abs(z)))
 
 
+@pytest.mark.parametrize("make", [cld, third_order], ids=lambda m: m.__name__)
+def test_released_fon_by_its_own_differential_equations(make):
+    """Stages take eps in the frame that has turned with the flow so far; the transfer over one index starts from the state of the step."""
+    process = make()
+    times, width = process.T * np.array([1.0, 0.87, 0.76, 0.67, 0.6]), process.T / 1000.0
+    z = start = np.random.default_rng(0).normal(size=(process.k, 5, 2))
+    root, past = process.kernel(times[0]).chol, []
+    for i, (t, end) in enumerate(pairwise(times)):
+        h, m = t - end, 0.5 * (t + end)
+        half, full = (flow_of(process, t, r, root, z, 0.0 * z)[0] for r in (m, end))
+
+        def change(R, state, r, t=t, root=root, z=z):
+            return (z - flow_of(process, t, t - width, root, z, eps_of(process, R, state, r))[1]) / width
+
+        d = change(root, z, t)
+        past = [d, *past][:4]
+        if i < 3:
+            d2 = change(half, z - 0.5 * h * d, m)
+            d3 = change(half, z - 0.5 * h * d2, m)
+            d = (d + 2 * d2 + 2 * d3 + change(full, z - h * d3, end)) / 6
+        else:
+            d = sum(c * old for c, old in zip(ADAMS[4], past, strict=True))
+        root, z = full, z - h * d
+    made = run(process, grids.times(times), methods.fon(released=True), start)
+    np.testing.assert_allclose(made, z, atol=1e-8 * np.max(np.abs(z)))
+
+
 @pytest.mark.parametrize("make", [vp, cld, psld, third_order], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("method", PSEUDO, ids=str)
 def test_exact_for_a_point_mass(method, make):
     """Where eps is constant along the flow every stage is exact: the standard score of the state is conserved, whatever the steps."""
     process, x0 = make(), 0.7
     times = process.T * np.array([1.0, 0.8, 0.65, 0.5, 0.4, 0.3])
-    leg = analysis_leg(process, times)
+    leg = Reverse(process).leg(times)
     e = np.random.default_rng(1).normal(size=(process.k, 5))
     start, end = (process.kernel(t).psi[:, None] * x0 + root @ e for t, root in zip(times[[0, -1]], (leg.roots[0], leg.roots[-1]), strict=True))
     made = run(process, grids.times(times), method, start, lambda y, sigma: np.full_like(y, x0))
     np.testing.assert_allclose(made, end, atol=1e-9 * np.max(np.abs(end)))
-
-
-def analysis_leg(process, times):
-    from sdekit import Reverse
-
-    return Reverse(process).leg(times)
 
 
 # ---------------------------------------------------------------------------------------------------------------- identities
@@ -243,10 +264,20 @@ def test_identities(make):
         (methods.s_pndm(), methods.pseudo_improved_euler()),  # one step
         (methods.plms(), methods.s_pndm()),  # two steps
         (methods.f_pndm(), methods.prk("time")),  # three steps
+        (methods.prk(), methods.rho_rk("rk4")),  # one block
     ]
-    for (one, other), steps in zip(pairs, (6, 6, 1, 2, 3), strict=True):
+    for (one, other), steps in zip(pairs[: None if process.k == 1 else -1], (6, 6, 1, 2, 3, 6), strict=False):
         times = grids.times(grid.times(process)[: steps + 1])
         np.testing.assert_allclose(run(process, times, one, z), run(process, times, other, z), atol=1e-9)
+
+
+@pytest.mark.parametrize("clock", ["log", "sigma", "time"])
+def test_after_its_start_pndm_is_deis(clock):
+    leg = Reverse(psld()).leg([0.9, 0.8, 0.65, 0.5, 0.44, 0.4])
+    for i in (3, 4):
+        mine, theirs = (method.rows(Step(leg, i, [2, 2, 2])) for method in (methods.pndm(clock), methods.deis(4, clock)))
+        np.testing.assert_array_equal(mine.out, theirs.out)
+        np.testing.assert_array_equal(mine.keep, theirs.keep)
 
 
 def test_equal_steps_in_sigma_make_all_adams_methods_one():
@@ -304,6 +335,7 @@ def test_few_steps(name, make):
     for steps, calls in zip((1, 2, 3, 4, 10), CALLS[name], strict=True):
         prog = program(process, plans.run(grids.times(np.linspace(*window, steps + 1)), method))
         assert prog.nfe == method.nfe(steps) == calls
+        assert steps < 10 or len(prog.items[-1].move.keep) == method.history * process.k
         made = np.stack(solve(prog, list(z), LAW.denoiser())[0])
         assert np.max(np.abs(made - exact)) < 0.05 / steps
 
@@ -327,6 +359,7 @@ def published_errors(method, counts):
     ids=str,
 )  # fmt: skip
 def test_published_orders(method, expected, near):
+    assert expected == (method.orders.one_block or method.orders.ode)
     errors = published_errors(method, (80, 160, 320))
     np.testing.assert_allclose([np.log2(first / second) for first, second in pairwise(errors)], expected, atol=near)
 
@@ -366,16 +399,6 @@ def test_the_released_fon_does_not_converge():
     assert report.errors[-1] > 100.0 * analysis.order(methods.fon(), vp(), steps=(80, 160)).errors[-1]
 
 
-def rk4(step):
-    """The classical method in z and t."""
-    stages, h = step.stages("time", 0.5), step.h
-    f = lambda j, z: stages.point(j).drift(z, step.ask(z, stages.point(j)).score)  # noqa: E731
-    k1 = f(0, step.z)
-    k2 = f(1, step.z - 0.5 * h * k1)
-    k3 = f(1, step.z - 0.5 * h * k2)
-    return step.rows(step.z - h / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + f(2, step.z - h * k3)))
-
-
 def factor(method, grid):
     """Numerical over exact growth of a direction normal to the data, on VP."""
     process = vp()
@@ -386,12 +409,12 @@ def factor(method, grid):
 
 @pytest.mark.parametrize(
     ("method", "expected"),
-    [(methods.euler(), [4.18826, 2.18777, 1.66748, 1.46903]), (Method("rk4", rk4), [-20.20, -4.052, -0.2266, 0.63368]),
+    [(methods.euler(), [4.18826, 2.18777, 1.66748, 1.46903]), (methods.runge_kutta("rk4"), [-20.20, -4.052, -0.2266, 0.63368]),
      (methods.heun(), [-68.1, -16.2, -3.89, -0.847]), (methods.fon(), [1.79242, 1.63688, 1.45878, 1.29998])],
     ids=str,
 )  # fmt: skip
 def test_classical_methods_leave_the_data(method, expected):
-    digits = {"heun": 3e-3, "rk4": 2e-4}.get(method.name, 3e-6)
+    digits = {"heun": 3e-3, "runge_kutta(rk4)": 2e-4}.get(method.name, 3e-6)
     np.testing.assert_allclose([factor(method, grids.uniform(n)) for n in (10, 20, 50, 100)], expected, rtol=digits)
 
 

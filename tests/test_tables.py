@@ -133,24 +133,26 @@ def test_a_network_of_labels():
         LINEAR.denoiser(network, rounding=rounding)(X, float(LINEAR.process.sigma_eff(LINEAR.time(12.25))))
         assert asked == [pytest.approx(label, abs=1e-9)]
         assert isinstance(asked[0], float if rounding == "exact" else int)
-    assert LINEAR.denoiser(network, rounding="nearest")(X, float(LINEAR.process.sigma_eff(LINEAR.time(12.75)))) is not None
-    assert asked[-1] == 13
+    for rounding, label in (("nearest", 13), ("down", 12)):
+        LINEAR.denoiser(network, rounding=rounding)(X, float(LINEAR.process.sigma_eff(LINEAR.time(12.75))))
+        assert asked[-1] == label
     network.shape = (5,)
     assert LINEAR.denoiser(network).shape == (5,)
 
 
-def test_pndm_on_a_table_beats_the_published_weights():
-    """50 labels, exact flow by DOP853: exact weights in sigma against those of equal steps, at 52, 51 and 59 calls."""
-    labels = LINEAR.labels(50)
-    top, end = (float(LINEAR.process.sigma_eff(LINEAR.time(label))) for label in (labels[0], 0))
-    exact = exact_flow(X / np.sqrt(LINEAR.abar[labels[0]]), top, end) * np.sqrt(LINEAR.abar[0])
+def test_pndm_on_a_table():
+    """To the exact flow by DOP853, from the first label to label 0: exact weights in sigma gain more the more labels there are."""
 
     def error(method, n):
-        made, _ = solve(program(LINEAR.process, plans.run(LINEAR.grid(LINEAR.labels(n)), method)), [X], MIXTURE.denoiser())
+        labels = LINEAR.labels(n)
+        top, end = (float(LINEAR.process.sigma_eff(LINEAR.time(label))) for label in (labels[0], 0))
+        exact = exact_flow(X / np.sqrt(LINEAR.abar[labels[0]]), top, end) * np.sqrt(LINEAR.abar[0])
+        made, _ = solve(program(LINEAR.process, plans.run(LINEAR.grid(labels), method)), [X], MIXTURE.denoiser())
         return float(np.max(np.abs(made[0] - exact)))
 
-    assert error(methods.pndm(clock="sigma"), 50) < 1.1 * error(methods.plms(), 50)
-    assert error(methods.pndm(clock="log"), 50) > 10.0 * error(methods.plms(), 50)  # the last step is a fifth of the grid in log sigma
+    for n, gain in ((50, 1.4), (100, 4.0), (200, 20.0)):
+        assert gain * error(methods.pndm(clock="sigma"), n) < error(methods.f_pndm(), n)
+    assert error(methods.pndm(clock="log"), 50) > 30.0 * error(methods.plms(), 50)  # the last step is a fifth of all in log sigma
 
 
 def exact_flow(y, top, end):

@@ -21,12 +21,12 @@ from ..kernel import gauss
 from ..reverse import CLOCKS, EpsilonFlow, Point, lagrange
 from ..tableau import Array, Rows, Step
 from ._record import Method, Orders, constructor
-from .exponential import exponential_rk
+from .exponential import exponential, exponential_rk
 
 __all__ = ["f_pndm", "fon", "ipndm", "plms", "pndm", "prk", "pseudo_improved_euler", "s_pndm"]
 
 _LIU = "Liu, Ren, Lin and Zhao 2022, arXiv:2202.09778"
-_ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))  # of equal steps, newest first
 _INDICES = 1000  # training indices of the released FON
 
 
@@ -50,7 +50,7 @@ def _through(step: Step, flow: EpsilonFlow, nodes: Sequence[float], values: Sequ
 def _adams(step: Step, e: Array, order: int) -> Rows:
     """Adams-Bashforth with the weights of equal steps, of as high an order as the memory allows."""
     past = [e, *step.memory][:order]
-    mean = sum(c * noise for c, noise in zip(_ADAMS[len(past) - 1], past, strict=True))
+    mean = sum(c * noise for c, noise in zip(ADAMS[len(past) - 1], past, strict=True))
     return step.rows(_transfer(step, step.epsilon_flow, np.asarray(mean)), keep=past[: order - 1])
 
 
@@ -95,12 +95,12 @@ def _plms(step: Step, order: int) -> Rows:
 def _pndm(step: Step, clock: str) -> Rows:
     if step.i == 0:
         return _third_order(step, clock)
-    past = [_here(step), *step.memory]
-    nodes = [step.leg.points[step.i - j].on(clock) for j in range(min(step.i, 3) + 1)]
-    if step.i == 1:  # the last stage of the step before is a node between the two
-        nodes.insert(1, (nodes[0] * 2.0 + nodes[1]) / 3.0)
-    keep = [past[0], past[-1]] if step.i == 1 else past[:3]
-    return step.rows(_through(step, step.epsilon_flow, nodes, past, clock), keep=keep)
+    if step.i > 1:
+        return exponential(4, of="eps", clock=clock).rows(step)
+    here, (inner, first) = _here(step), step.memory
+    now, before = (step.leg.points[j].on(clock) for j in (1, 0))
+    nodes = [now, (2.0 * now + before) / 3.0, before]  # the last stage of the first step is a node between its ends
+    return step.rows(_through(step, step.epsilon_flow, nodes, [here, inner, first], clock), keep=[here, first])
 
 
 def _third_order(step: Step, clock: str) -> Rows:
@@ -147,7 +147,7 @@ def _fon_released(step: Step) -> Rows:
 
     if step.i > 2:
         past = [change(_here(step)) / step.h, *step.memory]
-        return step.rows(np.asarray(step.z - step.h * sum(c * d for c, d in zip(_ADAMS[3], past, strict=True))), keep=past[:3])
+        return step.rows(np.asarray(step.z - step.h * sum(c * d for c, d in zip(ADAMS[3], past, strict=True))), keep=past[:3])
     stages = step.stages("time", 0.5)
 
     def eps(j: int, state: Array) -> Array:
@@ -184,7 +184,7 @@ def prk(midpoint: str = "sigma") -> Method:
               z_s = \phi\big(z, \tfrac16 (e_1 + 2 e_2 + 2 e_3 + e_4)\big).
 
     Four model calls a step.  With one block and the midpoint in sigma it is the classical method on :math:`dy/d\sigma = \epsilon` and has
-    order 4; in time, as published, or with more blocks, where the transfer has no scalar clock, order 2.
+    order 4; in time, as published, or with more blocks, where the transfer has no scalar clock, order 2 (:func:`rho_rk` has order 4 there too).
 
     Parameters
     ----------
@@ -275,15 +275,15 @@ def pndm(clock: str = "log") -> Method:
 
     .. math:: z_{1/3} = \phi(z, \epsilon_0), \qquad z_{2/3}, z_1: \text{ lines through } (\epsilon_0, \epsilon_{1/3}), (\epsilon_0, \epsilon_{2/3}),
 
-    the second goes through :math:`\epsilon_1, \epsilon_{2/3}, \epsilon_0`, the third through the three states so far.  Each of them has local error
-    :math:`O(h^4)`, so that the global order is 4; runs of one, two or three steps have order 3.
+    the second goes through :math:`\epsilon_1, \epsilon_{2/3}, \epsilon_0`, the third through the three states so far; from then on it is :func:`deis`
+    of order 4.  Each of the three has local error :math:`O(h^4)`, so that the global order is 4; runs of up to three steps have order 3.
 
     Parameters
     ----------
     clock : {"log", "sigma", "time"}
         Variable of the polynomials.  Any has order 4 on smooth grids; take one in which the grid's steps are nearly equal: "log" for ``logsnr`` and
         ``karras``, "time" for ``uniform``, "sigma" for the labels of a table.  Extrapolation in "log" over the last step of a uniform
-        grid, a fifth of all of it, costs a factor of 10 to 30 at 20 to 50 steps.
+        grid, a fifth of all of it, costs a factor of 15 to 50 at 20 to 50 steps.
 
     Raises
     ------
