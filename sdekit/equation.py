@@ -55,6 +55,8 @@ class SDE:
         The expressions behind the functions.
     time : Symbol, optional
         The unit clock in ``symbols``.
+    data : int
+        Components of the data block, if that is a vector block of a recipe.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class SDE:
     S0: Array | None = None
     symbols: tuple[tuple[sp.Symbol, ...], sp.Matrix, sp.Matrix] | None = None
     time: sp.Symbol | None = None
+    data: int = 1
 
     def __post_init__(self) -> None:
         whole("k", self.k)
@@ -211,7 +214,7 @@ def _of_recipe(recipe: Recipe, given: tuple[tuple[str, Any], ...]) -> SDE:
     made = _Maker(state, recipe.time, clock)
     return SDE(
         k, made.field(f, (k,)), made.field(G, (k, q)), noise_class, made.slopes(G, (k, q)), made.slopes(f, (k,)),
-        "ito", clock, tuple(z.name for z in state), start, (state, f, G), recipe.time,
+        "ito", clock, tuple(z.name for z in state), start, (state, f, G), recipe.time, exact.blocks[0].size,
     )  # fmt: skip
 
 

@@ -257,6 +257,7 @@ def simulate(
     source : Recipe, Process or SDE
     start : array (k, n, *event), a Law, or a mapping from every block to a number or an array (n, *event)
         The state at the first time.  A law is that of the data block; the others then start as the source says (its ``initial`` or ``S0``).
+        Where a recipe's data block is a vector, its law is of that shape, and the state has an entry for each component.
     times : increasing sequence of float
     method : str or Stepper
         A name in ``METHODS``.
@@ -332,9 +333,13 @@ def _begin(sde: SDE, start: Any, n: int | None, noise: Noise) -> Array:
             raise BadInput("start is a law: how many samples? give n")
         ids, cov = np.arange(n), np.zeros((sde.k, sde.k)) if sde.S0 is None else sde.S0
         values, vectors = np.linalg.eigh(cov)
-        xi = noise.draw([Address(PRIOR, slot=i) for i in range(sde.k)], ids, start.shape)
+        vector = sde.data > 1
+        if vector and start.shape != (sde.data,):
+            raise BadInput(f"start is a law of shape {start.shape}; the data block has {sde.data} components: give a law of shape ({sde.data},)")
+        xi = noise.draw([Address(PRIOR, slot=i) for i in range(sde.k)], ids, () if vector else start.shape)
         z = np.tensordot(vectors * np.sqrt(np.maximum(values, 0.0)), xi, 1)
-        z[0] += start.sample(ids=ids, seed=noise)
+        data = start.sample(ids=ids, seed=noise)
+        z[: sde.data] += data.T if vector else data
     elif isinstance(start, Mapping):
         given = {str(key): np.asarray(value, float) for key, value in start.items()}
         for name in (*given, *sde.blocks):

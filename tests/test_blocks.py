@@ -94,6 +94,17 @@ def test_starts_must_be_alike_too():
         psld(2).process(initial={"m1": 0.01})
 
 
+def test_simulation_of_a_vector_block_starts_from_a_law_of_its_shape():
+    """Moments of the start: the law of x, the variances that the recipe says of p."""
+    recipe = sk.Recipe((X, P), X.dot(X) / 2 + P.dot(P) / 2, [[0, 0], [0, 1]], J, initial={"p": 0.3})
+    law = sk.law.Gaussian([1.0, -2.0], np.diag([0.1, 0.4]))
+    run = sk.simulate(recipe, start=law, times=[0.0, 1e-9], n=20_000)
+    np.testing.assert_allclose(run.z.mean(1), [1.0, -2.0, 0.0, 0.0], atol=0.03)
+    np.testing.assert_allclose(np.cov(run.z), np.diag([0.1, 0.4, 0.3, 0.3]), atol=0.02)
+    with pytest.raises(sk.BadInput, match=r"give a law of shape \(2,\)"):
+        sk.simulate(recipe, start=sk.law.Gaussian(0.0, 1.0), times=[0.0, 1.0], n=3)
+
+
 TEXT = """name = "thermostat"
 state = ["x[2]", "p[2]", "xi"]
 
