@@ -84,7 +84,7 @@ def _equation(line: Line) -> str:
 def derive(recipe: Recipe, certificate: Certificate) -> Derivation:
     """The recipe's parts, its drift and noise, the residual, the kernel and the scalar denoising problem it is equal to."""
     lines = [
-        Line(f"The state is ({', '.join(z.name for z in recipe.state)}); the first block is the data. The recipe declares"),
+        Line(f"The state is ({', '.join(z.name for z in recipe.state)}); the data block is {recipe.blocks[0].name}. The recipe declares"),
         Line("", "H", recipe.H),
     ]
     lines.append(Line("", "D", recipe.D))
