@@ -1,7 +1,8 @@
 """Cost of a sampler's step outside the model: ours, a hand-written loop of the same method, and diffusers' schedulers, in one run.
 
 The model returns the same tensor at once, so that what is timed is everything else.  Each figure is the least of many repetitions of a
-50-step trajectory, per step, on one thread; ratios are against the hand-written loop of the same method (for diffusers: against ours).
+50-step trajectory, per step, on one thread; ratios are against the hand-written loop of the same method (for diffusers: against ours).  Every other
+multistep method is held against a loop with as many multiply-adds.
 
     python tests/benchmarks/step_overhead.py [--json FILE] [--repeat N]
 """
@@ -104,6 +105,41 @@ def diffusers(name, x, answer):
     return trajectory, setup
 
 
+def terms_by_hand(prog, x, answer):
+    """A loop that does as many multiply-adds as the method's rows: what any hand-written form of it costs at least."""
+    table = []
+    for item in prog.items:
+        rows = [*(row for ask in item.move.asks for row in ask.argument), *item.move.out, *item.move.keep]
+        table.append([row[row != 0.0].tolist() for row in rows])
+
+    def trajectory():
+        z = x
+        for step in table:
+            for row in step:
+                if row == [1.0]:
+                    continue
+                total = row[0] * x
+                for c in row[1:]:
+                    total.add_(answer, alpha=c)
+                z = total
+        return z
+
+    return trajectory
+
+
+def multistep(x, answer, size, repeat):
+    """Every shipped method with a memory and one call a step."""
+    for name, make in sk.methods.SHIPPED.items():
+        method = make()
+        if not method.history or method.noisy or method.asks > 1:
+            continue
+        hand = timed(terms_by_hand(program(sk.catalogue.edm(), run(GRID, method)), x, answer), repeat)
+        yield {"size": size, "what": f"{name}, as many terms by hand", "us": hand, "ratio": 1.0, "against": "by hand"}
+        for executor in (ByTerms, Stacked):
+            found = timed(ours(method, x, answer, executor), repeat)
+            yield {"size": size, "what": f"{name}, sdekit {executor.__name__}", "us": found, "ratio": found / hand, "against": "by hand"}
+
+
 PEERS = {"DDIMScheduler": "DDIM", "PNDMScheduler": "2M", "DPMSolverMultistepScheduler": "2M", "UniPCMultistepScheduler": "2M"}
 
 
@@ -120,6 +156,7 @@ def measure(repeat):
                 found = timed(ours(method, x, answer, executor), repeat)
                 reference[label, executor.__name__] = found
                 rows.append({"size": size, "what": f"{label}, sdekit {executor.__name__}", "us": found, "ratio": found / hand, "against": "by hand"})
+        rows += multistep(x, answer, size, repeat)
         for name, label in PEERS.items():
             trajectory, setup = diffusers(name, x, answer)
             found = timed(trajectory, max(3, repeat // 10)) - timed(setup, max(3, repeat // 10))
