@@ -47,6 +47,23 @@ def test_torch_agrees_with_numpy(method, make):
             np.testing.assert_allclose(made, ref, atol=tolerance * scale)
 
 
+@pytest.mark.torch
+@every
+def test_half_precision(method):
+    """A state in half precision with float64 coefficients: the dtype stays, and the result is the float64 one to the dtype's own rounding."""
+    torch = pytest.importorskip("torch")
+    process, plan = vp(), plans.run(grids.logsnr(6, 0.3, 2.0), method)
+    ref, _ = final(process, plan)
+    denoise = LAW.denoiser()
+    for kind, tolerance in ((torch.float16, 0.01), (torch.bfloat16, 0.08)):
+        prog = program(process, plan)
+        state = [torch.from_numpy(b).to(kind) for b in random_state(process, prog.times[0])]
+        made, _ = solve(prog, state, lambda y, sigma: denoise(y.double(), sigma).to(y.dtype), executor=ByTerms)
+        assert {b.dtype for b in made} == {kind}
+        found = np.stack([b.double().numpy() for b in made])
+        np.testing.assert_allclose(found, ref, atol=tolerance * np.max(np.abs(ref)))
+
+
 @every
 def test_runs_are_pure(method):
     """No global generator is touched, the given state is not written to, a second run is the same."""
