@@ -26,6 +26,12 @@ def test_a_question_ends_with_its_share_and_the_timer_is_given_back():
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
+def test_a_question_inside_another_ends_with_the_outer_one():
+    start = time.monotonic()
+    assert Watch(0.6).ask(lambda: Watch(60.0).ask(forever, lambda _: "inner"), lambda _: "outer") == "outer"
+    assert time.monotonic() - start < 5.0
+
+
 def test_a_callback_of_the_garbage_collector_does_not_swallow_the_end():
     def slow(phase, info):
         for _ in range(20_000):
