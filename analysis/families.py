@@ -18,7 +18,7 @@ from ..law import Gaussian, Mixture
 from ..process import Process
 from ..solve import Program, solve
 from .affine import Normal
-from .exact import probe
+from .exact import marginal, probe
 
 Array = NDArray[np.float64]
 
@@ -71,11 +71,11 @@ class Spectrum:
         """Root of the sum over the modes of each law."""
         return np.asarray(np.sqrt(np.bincount(self.owner, self.count * squares)))
 
-    def gaps(self, program: Program) -> Array:
-        """Errors of mean and of standard deviation of the sampler, started from the prior: (2, modes)."""
-        k, chol = program.process.k, program.process.kernel(float(program.times[0])).chol
-        prior = Normal(np.zeros((k, len(self.mean))), np.broadcast_to(chol[..., None], (k, k, len(self.mean))))
-        found = probe(program, self.mean, self.variances).push(prior)
+    def gaps(self, program: Program, prior: bool = True) -> Array:
+        """Errors of mean and of standard deviation of the sampler, started from the prior or from the exact law there: (2, modes)."""
+        process, t, d = program.process, float(program.times[0]), len(self.mean)
+        plain = Normal(np.zeros((process.k, d)), np.broadcast_to(process.kernel(t).chol[..., None], (process.k, process.k, d)))
+        found = probe(program, self.mean, self.variances).push(plain if prior else marginal(process, t, self.mean, self.variances))
         return np.stack([found.mean[0] - self.mean, np.sqrt(np.sum(found.factor[0] ** 2, axis=0)) - np.sqrt(self.variances)])
 
     def lost(self, sigma: Array) -> Array:
@@ -129,6 +129,15 @@ def _scales(law: Gaussian | Mixture) -> Gaussian:
 class Family:
     """Laws of data and the error of a sampler on each.
 
+    Parameters
+    ----------
+    process : Process
+    laws : sequence of Gaussian or Mixture
+    top : float
+        Highest level.
+    prior : bool
+        Whether samplers of normal laws start from the prior; if not, from the exact law at their first time.
+
     Attributes
     ----------
     spectrum : Spectrum
@@ -139,8 +148,8 @@ class Family:
         Root mean square distance of the data to their mean.
     """
 
-    def __init__(self, process: Process, laws: Sequence[Gaussian | Mixture], top: float) -> None:
-        self.process = process
+    def __init__(self, process: Process, laws: Sequence[Gaussian | Mixture], top: float, prior: bool = True) -> None:
+        self.process, self.prior = process, prior
         self.spectrum = Spectrum.of([_scales(law) for law in laws])
         self.size = np.array([np.sqrt(np.sum(_variances(law))) for law in laws])
         self._normal = Spectrum.of([law for law in laws if isinstance(law, Gaussian)])
@@ -156,7 +165,7 @@ class Family:
         """All errors of ``program``, each with the root of its weight: the squares of a law sum to its squared error."""
         found = [np.empty(0), *(path.gaps(program) for path in self._paths.values())]
         if len(self._normal.mean):
-            found.insert(0, self._normal.gaps(program).ravel())
+            found.insert(0, self._normal.gaps(program, self.prior).ravel())
         return np.asarray(self._weight * np.concatenate(found))
 
     def errors(self, gaps: Array) -> Array:

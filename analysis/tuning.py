@@ -164,6 +164,7 @@ def tune_grid(
     bends: int = 3,
     sigma_min: float = 0.0,
     sigma_max: float | None = None,
+    prior: bool = True,
     evaluations: int = 200,
     progress: bool = False,
 ) -> TunedGrid:
@@ -190,6 +191,8 @@ def tune_grid(
         Lowest level allowed, such as the lowest that a network was trained for.
     sigma_max : float, optional
         Highest level; the highest of the process when absent.
+    prior : bool
+        Whether samplers start from the prior.  If not, from the exact law of the noised data: what is tuned is then the steps alone.
     evaluations : int
         Most grids to try.
     progress : bool
@@ -203,7 +206,8 @@ def tune_grid(
     Raises
     ------
     BadInput
-        For no laws, other laws, mixtures for a method with noise, fewer than 2 steps, or levels that leave no room.
+        For no laws, other laws, mixtures for a method with noise, an own last step of a method with stages, fewer than 2 steps, or levels
+        that leave no room.
 
     Notes
     -----
@@ -217,6 +221,8 @@ def tune_grid(
         raise BadInput(f"{method.name} has noise: its error on a mixture is not exact; tune it on Gaussian laws")
     if end not in (True, False, "method"):
         raise BadInput(f"end = {end!r} must be True (denoise), False (stop at the lowest level) or 'method'")
+    if end == "method" and method.asks != 1:
+        raise BadInput(f"{method.name} asks the model inside its steps: its own last step would ask next to level 0; take end=True")
     steps, terms = whole("n", n, 2), whole("bends", bends, 0)
     reach = float(process.sigma_eff(process.T))
     top = reach if sigma_max is None else min(positive("sigma_max", sigma_max), reach)
@@ -231,7 +237,7 @@ def tune_grid(
         levels = process.sigma_eff(bent(steps - 1, chosen, low, top, zero=False).times(process))
         return sigmas([*levels, _NEXT_TO_NOTHING * low])
 
-    family = Family(process, data, top)
+    family = Family(process, data, top, prior)
     from tqdm import tqdm
 
     with tqdm(total=whole("evaluations", evaluations), desc="tune grid", unit="grid", disable=not progress, leave=False) as bar:
@@ -250,7 +256,7 @@ def tune_grid(
         "uniform": uniform(n, 0.0 if zero else None),
     }
     nfe = assemble(process, run(grid, method).moves(process)).nfe
-    rows = _compare(method, {"tuned": grid, **rivals}, family, Family(process, judge, top))
+    rows = _compare(method, {"tuned": grid, **rivals}, family, Family(process, judge, top, prior))
     return TunedGrid(
         grid, tuple(map(float, best[:-1])), float(np.exp(best[-1])), process.name, method.name, nfe, rows, float(np.exp(start)), search.tried
     )

@@ -204,6 +204,7 @@ def test_the_grid_is_plain_data_and_the_report_is_readable(capsys):
         lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, evaluations=0),
         lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, sigma_max=-3.0),
         lambda: analysis.tune_grid(vp(), methods.ddim(), 8, data=FAMILY, sigma_min=60.0),
+        lambda: analysis.tune_grid(vp(), methods.heun(), 8, data=FAMILY, end="method"),
         lambda: power_law(0.0),
         lambda: power_law(scale=-1.0),
         lambda: power_law(frequencies=0),
