@@ -45,7 +45,7 @@ def pixels(side, power, variance):
 FAMILY = {
     "spectra": [
         *(power_law(power, scale, top) for power, scale, top in product((1.5, 2.5), (0.3, 1.0), (16, 48))),
-        *(pixels(side, power, variance) for side, power, variance in product((8, 16), (2.0, 3.0), (0.1, 0.4))),
+        *(pixels(side, power, variance) for side, power, variance in product((8, 24), (2.0, 3.0), (0.1, 0.4))),
     ],
     "mixtures": [
         Mixture([0.5, 0.5], [-0.7, 0.6], [0.02, 0.09]), Mixture([0.3, 0.4, 0.3], [-1.0, 0.2, 0.9], [0.01, 0.1, 0.03]),
