@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import BadInput
 
-__all__ = ["dtype_of", "finite_rows", "is_torch", "like", "namespace", "to_host", "unwatched"]
+__all__ = ["dtype_of", "is_torch", "like", "namespace", "statuses", "to_host", "unwatched"]
 
 
 def is_torch(x: Any) -> bool:
@@ -73,15 +73,15 @@ def _floating(dtype: Any) -> np.dtype[Any]:
     return made
 
 
-def finite_rows(blocks: list[Any]) -> NDArray[np.bool_]:
-    """For blocks of shape (n, *event): which samples are finite everywhere; one transfer from a device."""
+def statuses(blocks: list[Any]) -> list[str]:
+    """For blocks of shape (n, *event): "ok" for the samples that are finite everywhere, else "nonfinite"; one transfer from a device."""
     xp = namespace(blocks[0])
     good = None
     for block in blocks:
         flat = xp.isfinite(block.reshape((block.shape[0], -1)))
         row = xp.all(flat, axis=1) if not is_torch(block) else flat.all(dim=1)
         good = row if good is None else good & row
-    return to_host(good)
+    return list(np.where(to_host(good), "ok", "nonfinite").tolist())
 
 
 class unwatched:

@@ -143,11 +143,11 @@ class SDE:
 def _constant(matrix: Array) -> Field:
     """A matrix as a field: a view, no copy for each element."""
 
-    def values(z: Array, t: float) -> Array:  # noqa: ARG001 - the same at all times
-        own = matrix.astype(z.dtype).reshape(*matrix.shape, *(1,) * (z.ndim - 1))
-        return np.broadcast_to(own, (*matrix.shape, *z.shape[1:]))
+    @lru_cache(maxsize=2)
+    def view(shape: tuple[int, ...], dtype: Any) -> Array:
+        return np.broadcast_to(matrix.astype(dtype).reshape(*matrix.shape, *(1,) * len(shape)), (*matrix.shape, *shape))
 
-    return values
+    return lambda z, _: view(z.shape[1:], z.dtype)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._array import dtype_of, finite_rows, like, namespace, to_host, unwatched
+from ._array import dtype_of, like, namespace, statuses, to_host, unwatched
 from .errors import BadInput, unknown
 from .grids import Grid
 from .noise import PRIOR, Address, Noise, as_noise
@@ -93,5 +93,5 @@ def invert(
         state = [block + sum(float(c) * xi[j] for j, c in enumerate(row)) for block, row in zip(state, kernel.chol, strict=True)]
     with unwatched(reference):
         made, _ = solve(prog, state, as_model(denoise), ids=ids)
-        status = tuple("ok" if good else "nonfinite" for good in finite_rows(made))
+        status = tuple(statuses(made))
     return Samples(namespace(made[0]).stack(made), np.full(len(ids), prog.nfe), status, ids)

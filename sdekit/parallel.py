@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._array import dtype_of, finite_rows, is_torch, like, namespace, to_host, unwatched
+from ._array import dtype_of, is_torch, like, namespace, statuses, to_host, unwatched
 from .errors import BadInput, finite, positive, whole
 from .grids import Grid
 from .methods import Method
@@ -114,7 +114,7 @@ def picard(
         while done < steps and sweeper.sweeps < most:
             done = sweeper.sweep(done, min(done + width, steps), tolerance)
         made = sweeper.states[-1]
-        status = tuple("ok" if good else "nonfinite" for good in finite_rows(made))
+        status = tuple(statuses(made))
         z = namespace(made[0]).stack(made)
     return Swept(z, np.full(len(chosen), sweeper.nfe), status, chosen, sweeps=sweeper.sweeps, depth=sweeper.depth)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._array import dtype_of, finite_rows, is_torch, like, namespace, unwatched
+from ._array import dtype_of, is_torch, like, namespace, statuses, unwatched
 from .errors import BadInput, finite, whole
 from .grids import Grid, karras
 from .law import Law
@@ -154,7 +154,7 @@ def sample(
             state, saved = solve(prog, begin, model, source, part, save=save, watch=watch)
             states.append(namespace(state[0]).stack(state))
             saves.append(saved)
-            status += ["ok" if good else "nonfinite" for good in finite_rows(state)]
+            status += statuses(state)
     xp = namespace(states[0])
     kept = None if saves[0] is None else Saved(saves[0].times, xp.concat([s.state for s in saves if s is not None], axis=2))
     nfe = np.full(len(chosen), prog.nfe)

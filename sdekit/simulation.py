@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._array import dtype_of, finite_rows, is_torch
+from ._array import dtype_of, is_torch, statuses
 from .brownian import Path
 from .clocks import Clock, Linear
 from .equation import CLASSES, SDE
@@ -76,7 +76,10 @@ def _along(noise: Array, dW: Array) -> Array:
 
 
 def _euler_maruyama(sde: SDE, z: Array, span: Span, dW: Array, _: Any) -> Array:
-    return z + span.h * sde.drift(z, span.t) + _along(sde.noise(z, span.t), dW)
+    step = span.h * sde.drift(z, span.t)
+    step += z
+    step += _along(sde.noise(z, span.t), dW)
+    return step
 
 
 def _milstein(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
@@ -311,7 +314,7 @@ def simulate(
             z = stepper.advance(sde, z, Span(float(grid[i]), float(grid[i + 1]), h, sde.clock), dW, dZ).astype(z.dtype, copy=False)
             if i + 1 in stops:
                 kept.append(z)
-    status = tuple("ok" if good else "nonfinite" for good in finite_rows(list(z)))
+    status = tuple(statuses(list(z)))
     return Paths(z, grid, status, Saved(grid[sorted(stops)], np.stack(kept)) if stops else None)
 
 
