@@ -1,0 +1,101 @@
+"""Commands that sample and train: with files, progress, and resumption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import BadInput
+from ._common import Json, Out, Param, Which, app, bar, grids, methods, pick, process_of, show
+
+
+@app.command()
+def sample(
+    which: Which,
+    model: Annotated[str, typer.Option("--model", metavar="NAME|DIR", help="A shipped model, or a folder that train wrote.")] = "digits",
+    method: Annotated[str, typer.Option("--method")] = "exponential2",
+    grid: Annotated[str, typer.Option("--grid")] = "karras",
+    steps: Annotated[int, typer.Option("--steps", min=1)] = 20,
+    n: Annotated[int, typer.Option("--n", min=1, help="Samples.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    out: Out = Path("out"),
+    param: Param = None,
+    as_json: Json = False,
+) -> None:
+    """Draw samples of a model with any process: a PNG grid, the samples (safetensors) and a manifest; a killed run goes on when repeated.
+
+    Example: sdekit sample psld --model digits --steps 20 --n 64 -o out/
+    """
+    from ..pictures import write_grid
+    from ..plans import run
+    from ..runs import load_samples, sample_to
+
+    process = process_of(which, param)
+    plan = run(pick("grid", grid, grids())(steps), pick("method", method, methods())())
+    denoise = _model(model)
+    settings = {"model": model, "sha256": denoise.record.get("sha256")}
+    shard = 256
+    with bar(as_json, -(-n // shard) * len(plan.grid.times(process)), "sampling") as forward:
+        manifest = sample_to(out, process, denoise, plan, n=n, seed=seed, shard=shard, settings=settings, watch=lambda _, __: forward(1))
+    picture = write_grid(out / "grid.png", load_samples(out)[: min(n, 64)], denoise.record.get("data", {}).get("range", (-1.0, 1.0)))
+    bad = sum(len(entry["nonfinite"]) for entry in manifest["shards"].values())
+    data = {"out": str(out), "n": n, "nfe": manifest["run"]["nfe"], "grid": str(picture), "nonfinite": bad}
+    show(as_json, data, f"{n} samples of {model} by {process.name}, {data['nfe']} model calls each: {picture}")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _model(name: str) -> Any:
+    from ..torch import models
+
+    return models.load(name)
+
+
+@app.command()
+def train(
+    which: Which,
+    data: Annotated[str, typer.Option("--data", metavar="digits")] = "digits",
+    out: Out = Path("ckpt"),
+    steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a denoiser on images; goes on where it was killed.  One denoiser serves every process, so NAME is edm.
+
+    Example: sdekit train edm --data digits -o ckpt/
+    """
+    if which != "edm":
+        raise BadInput(
+            f"train {which!r}: a denoiser D(y; sigma) is trained once, as edm, and then samples any process: sdekit sample {which} --model {out}"
+        )
+    from ..torch import data as images
+    from ..torch import training
+
+    chosen = pick("data", data, {"digits": images.digits})()
+    settings: dict[str, Any] = {} if steps is None else {"steps": steps}
+    denoise = training.train(chosen, out, seed=seed, progress=not as_json, **settings)
+    record = denoise.record
+    summary = {"out": str(out), "parameters": record["parameters"], "loss": record["loss"], "seconds": record["seconds"], "sha256": record["sha256"]}
+    show(as_json, summary, f"{out}: {record['parameters']:,} parameters, loss {record['loss']:.4f}, {record['seconds']:.0f} s")
+
+
+@app.command()
+def report(
+    which: Which,
+    data: Annotated[str, typer.Option("--data", metavar="digits")] = "digits",
+    out: Out = Path("report"),
+    param: Param = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and steps: a look at the page in seconds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One self-contained page: certificate, derivation, kernel, exact errors, measured orders, sampled images with distances and floors.
+
+    Example: sdekit report psld --data digits -o report/
+    """
+    from ..analysis import report as page
+
+    pick("data", data, {"digits": None})
+    made = page.write(process_of(which, param), out, quick=quick, progress=not as_json)
+    show(as_json, {"page": str(made)}, str(made))
