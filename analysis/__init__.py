@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .audits import AuditReport, Audits, audit
     from .blackbox import Level
     from .densities import Box, Density, fokker_planck
+    from .distances import Distance, w1_matching, w2_matching, w2_sinkhorn, w2_sliced
     from .exact import ExactLaw, exact_law
     from .families import power_law
     from .likelihood import Likelihood, log_likelihood
@@ -30,6 +31,7 @@ __all__ = [
     "Audits",
     "Box",
     "Density",
+    "Distance",
     "ExactLaw",
     "Level",
     "Likelihood",
@@ -53,8 +55,12 @@ __all__ = [
     "strong_order",
     "tune_grid",
     "w1_exact_1d",
+    "w1_matching",
     "w2_exact_1d",
     "w2_gaussian",
+    "w2_matching",
+    "w2_sinkhorn",
+    "w2_sliced",
     "work_precision",
 ]
 
@@ -63,6 +69,7 @@ _HOMES = {
     "Audits": "audits",
     "Box": "densities",
     "Density": "densities",
+    "Distance": "distances",
     "ExactLaw": "exact",
     "Level": "blackbox",
     "Likelihood": "likelihood",
@@ -84,8 +91,12 @@ _HOMES = {
     "strong_order": "strong",
     "tune_grid": "tuning",
     "w1_exact_1d": "wasserstein",
+    "w1_matching": "distances",
     "w2_exact_1d": "wasserstein",
     "w2_gaussian": "wasserstein",
+    "w2_matching": "distances",
+    "w2_sinkhorn": "distances",
+    "w2_sliced": "distances",
     "work_precision": "precision",
 }
 

@@ -9,7 +9,7 @@ from ..errors import BadInput
 
 Array = NDArray[np.float64]
 
-__all__ = ["w1_exact_1d", "w2_exact_1d", "w2_factors", "w2_gaussian"]
+__all__ = ["partition", "w1_exact_1d", "w2_exact_1d", "w2_factors", "w2_gaussian"]
 
 
 def w2_factors(gap: ArrayLike, left: ArrayLike, right: ArrayLike) -> float:
@@ -67,27 +67,59 @@ def w2_gaussian(mean1: ArrayLike, cov1: ArrayLike, mean2: ArrayLike, cov2: Array
     return w2_factors(m1 - m2, _root("cov1", np.asarray(cov1, float), m1.size), _root("cov2", np.asarray(cov2, float), m1.size))
 
 
-def _quantiles(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array, Array]:
-    """Both samples at the midpoints of the common partition of [0, 1], and its widths."""
-    a, b = np.sort(np.asarray(a, float).ravel()), np.sort(np.asarray(b, float).ravel())
-    if not a.size or not b.size:
+def partition(n: int, m: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """The common partition of [0, 1] by multiples of 1/n and of 1/m, in exact integers: place in each sorted sample, and width."""
+    edges = np.union1d(np.arange(n + 1, dtype=np.int64) * m, np.arange(m + 1, dtype=np.int64) * n)
+    return edges[:-1] // m, edges[:-1] // n, np.diff(edges) / (n * m)
+
+
+def _sorted(x: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array | None]:
+    x = np.asarray(x, float).ravel()
+    if not x.size:
         raise BadInput("both samples must hold at least one number")
-    if a.size == b.size:
-        return a, b, np.full(a.size, 1.0 / a.size)
-    # exact integer partition: multiples of 1/a.size and 1/b.size on their common denominator
-    edges = np.unique(np.concatenate([np.arange(a.size + 1, dtype=object) * b.size, np.arange(b.size + 1, dtype=object) * a.size]))
-    left = edges[:-1].astype(np.int64)
-    widths = np.diff(edges).astype(float) / (a.size * b.size)
-    return a[left // b.size], b[left // a.size], widths
+    if weights is None:
+        return np.sort(x), None
+    w = np.asarray(weights, float).ravel()
+    if w.shape != x.shape or not np.all(np.isfinite(w)) or np.min(w) < 0.0 or np.sum(w) <= 0.0:
+        raise BadInput(f"weights must be {x.size} finite numbers >= 0, one for each sample, not all zero")
+    order = np.argsort(x, kind="stable")
+    return x[order], np.cumsum(w[order]) / np.sum(w)
 
 
-def w1_exact_1d(a: ArrayLike, b: ArrayLike) -> float:
-    """Exact W1 between two samples of numbers, of any sizes: the mean distance of their quantiles."""
-    x, y, w = _quantiles(a, b)
+def _quantiles(a: ArrayLike, b: ArrayLike, a_weights: ArrayLike | None, b_weights: ArrayLike | None) -> tuple[Array, Array, Array]:
+    """Both samples at the midpoints of the common partition of [0, 1], and its widths."""
+    (x, own), (y, its) = _sorted(a, a_weights), _sorted(b, b_weights)
+    if own is None and its is None:
+        if x.size == y.size:
+            return x, y, np.full(x.size, 1.0 / x.size)
+        left, right, widths = partition(x.size, y.size)
+        return x[left], y[right], widths
+    shares = [np.arange(1, z.size + 1) / z.size if share is None else share for z, share in ((x, own), (y, its))]
+    edges = np.union1d(0.0, np.minimum(np.concatenate(shares), 1.0))
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    places = [np.minimum(np.searchsorted(share, middles), len(share) - 1) for share in shares]
+    return x[places[0]], y[places[1]], np.diff(edges)
+
+
+def w1_exact_1d(a: ArrayLike, b: ArrayLike, *, a_weights: ArrayLike | None = None, b_weights: ArrayLike | None = None) -> float:
+    """Exact W1 between two samples of numbers, of any sizes: the mean distance of their quantiles.
+
+    Parameters
+    ----------
+    a, b : arrays
+    a_weights, b_weights : arrays, optional
+        Weights of the samples, which need not sum to one; equal when absent.
+
+    Raises
+    ------
+    BadInput
+        For an empty sample, or weights that are not one nonnegative number for each sample.
+    """
+    x, y, w = _quantiles(a, b, a_weights, b_weights)
     return float(np.sum(w * np.abs(x - y)))
 
 
-def w2_exact_1d(a: ArrayLike, b: ArrayLike) -> float:
-    """Exact W2 between two samples of numbers, of any sizes: the root mean square distance of their quantiles."""
-    x, y, w = _quantiles(a, b)
+def w2_exact_1d(a: ArrayLike, b: ArrayLike, *, a_weights: ArrayLike | None = None, b_weights: ArrayLike | None = None) -> float:
+    """Exact W2 between two samples of numbers: the root mean square distance of their quantiles; as for :func:`w1_exact_1d`."""
+    x, y, w = _quantiles(a, b, a_weights, b_weights)
     return float(np.sqrt(np.sum(w * (x - y) ** 2)))
