@@ -20,7 +20,7 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 
 figures: $(VENV)/ready
-	$(BIN)/python paper_figures/recipe/sigma_eff.py
+	$(BIN)/python -m paper_figures.all
 
 benchmarks: $(VENV)/ready
 	$(BIN)/python tests/benchmarks/step_overhead.py

@@ -1,0 +1,146 @@
+"""What the scripts share: options, data with where they come from, figures drawn from the data alone, claims that can fail."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import sdekit as sk
+from sdekit.analysis.families import Spectrum
+from sdekit.law import Gaussian
+from sdekit.plans import Plan
+from sdekit.process import Process
+from sdekit.solve import program
+
+ROOT = Path(__file__).parent
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")  # Okabe and Ito: told apart by all eyes
+MARKERS = "osD^vPX*"
+
+Data = Mapping[str, NDArray[Any]]
+Bounds = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a script computed: ``arrays`` for the figure, ``measured`` numbers for the claims, and how they came about."""
+
+    arrays: Data
+    measured: Mapping[str, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Script:
+    """One figure: ``compute(quick)``, ``draw(axes, data)`` and the bounds of what is measured.
+
+    Attributes
+    ----------
+    file : str
+        ``__file__`` of the script; data go to ``data/`` beside it, figures beside it.
+    compute : callable
+        ``compute(quick) -> Found``; ``quick`` means the same claims in seconds.
+    draw : callable
+        ``draw(axes, data)``, with one Axes for each panel.
+    claims : mapping
+        Name of a measured number to its least and greatest value.
+    panels : int
+    size : (float, float)
+        Inches.
+    """
+
+    file: str
+    compute: Callable[[bool], Found]
+    draw: Callable[[list[Any], Data], None]
+    claims: Bounds
+    panels: int = 1
+    size: tuple[float, float] = (6.4, 4.2)
+
+    @property
+    def name(self) -> str:
+        """The script as ``folder.name``."""
+        path = Path(self.file)
+        return f"{path.parent.name}.{path.stem}"
+
+    def main(self, argv: Sequence[str] | None = None) -> dict[str, float]:
+        """Compute, write, draw, and print what the claims say; the measured numbers come back."""
+        parser = argparse.ArgumentParser(prog=f"python -m paper_figures.{self.name}")
+        parser.add_argument("--quick", action="store_true", help="the same claims in seconds, into a temporary folder unless --out is given")
+        parser.add_argument("--draw", action="store_true", help="draw from the data that are there")
+        parser.add_argument("--out", type=Path, help="folder for data and figures (default: the script's)")
+        given = parser.parse_args(argv)
+        out = given.out or (Path(tempfile.mkdtemp()) if given.quick else Path(self.file).parent)
+        stem = Path(self.file).stem
+        if not given.draw:
+            self._write(self.compute(given.quick), out / "data", stem, given.quick)
+        with np.load(out / "data" / f"{stem}.npz", allow_pickle=False) as arrays:
+            self._figure(dict(arrays), out / stem)
+        measured: dict[str, float] = json.loads((out / "data" / f"{stem}.json").read_text("utf-8"))["measured"]
+        for name, value in measured.items():
+            bounds = self.claims.get(name)
+            print(f"{self.name}: {name} = {value:.6g}" + (f" in [{bounds[0]:g}, {bounds[1]:g}]: {verdict(value, bounds)}" if bounds else ""))
+        return measured
+
+    def _write(self, found: Found, folder: Path, stem: str, quick: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / f"{stem}.npz", **found.arrays)
+        versions = {name: version(name) for name in ("numpy", "scipy", "matplotlib", *(("torch",) if "torch" in sys.modules else ()))}
+        record = {
+            "command": f"python -m paper_figures.{self.name}" + (" --quick" if quick else ""),
+            "seeds": list(found.seeds),
+            "versions": {"sdekit": sk.__version__, "python": platform.python_version(), **versions},
+            "settings": found.settings,
+            "measured": {name: float(f"{value:.8g}") for name, value in found.measured.items()},
+            "claims": {name: [b if math.isfinite(b) else None for b in bounds] for name, bounds in self.claims.items()},
+        }
+        (folder / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+    def _figure(self, data: Data, path: Path) -> None:
+        figure = Figure(figsize=self.size, layout="constrained")
+        axes = list(np.ravel(figure.subplots(1, self.panels)))
+        for ax in axes:
+            ax.set_prop_cycle(color=COLOURS, marker=list(MARKERS))
+            ax.grid(alpha=0.25)
+        self.draw(axes, data)
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+        figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
+
+
+def verdict(value: float, bounds: tuple[float, float]) -> str:
+    """Whether a measured number keeps its claim."""
+    return "holds" if bounds[0] <= value <= bounds[1] else "BROKEN"
+
+
+def broken(measured: Mapping[str, float], claims: Bounds) -> list[str]:
+    """The claims that do not hold, or were not measured."""
+    return [name for name, bounds in claims.items() if name not in measured or verdict(measured[name], bounds) == "BROKEN"]
+
+
+@lru_cache(maxsize=4)
+def _spectrum(law: Gaussian) -> Spectrum:
+    return Spectrum.of([law])
+
+
+def exact_w2(process: Process, plan: Plan, law: Gaussian, prior: bool = True) -> float:
+    """Exact W2 of a sampler on a normal law, equal modes computed once; started from the process's prior, or from the exact marginal."""
+    spectrum = _spectrum(law)
+    return float(spectrum.sums(np.sum(spectrum.gaps(program(process, plan), prior) ** 2, axis=0))[0])
+
+
+def slope(errors: NDArray[np.float64], steps: NDArray[np.float64]) -> float:
+    """The order that the last two errors show."""
+    return float(np.log(errors[-2] / errors[-1]) / np.log(steps[-1] / steps[-2]))

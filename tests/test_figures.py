@@ -1,0 +1,53 @@
+"""Every figure of the papers: the quick form of each script keeps its claims, and so do the committed numbers."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+SCRIPTS = sorted((ROOT / "paper_figures").glob("*/*.py"))
+every = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}.{path.stem}")
+
+
+def script(path):
+    return import_module(f"paper_figures.{path.parent.name}.{path.stem}").SCRIPT
+
+
+@every
+def test_claims_of_the_quick_form(path, tmp_path):
+    from paper_figures.common import broken
+
+    if "digits" in path.stem:
+        for library in ("torch", "diffusers", "sklearn"):
+            pytest.importorskip(library)
+    made = script(path)
+    measured = made.main(["--quick", "--out", str(tmp_path)])
+    assert made.claims
+    assert not broken(measured, made.claims), measured
+    for suffix in ("png", "pdf"):
+        assert (tmp_path / f"{path.stem}.{suffix}").stat().st_size > 5000
+    assert measured == made.main(["--draw", "--out", str(tmp_path)])
+
+
+@every
+def test_committed_numbers(path):
+    """They keep the claims, say how they came about, and the table of the paper names the script."""
+    from paper_figures.common import broken
+
+    record = json.loads((path.parent / "data" / f"{path.stem}.json").read_text("utf-8"))
+    assert not broken(record["measured"], script(path).claims)
+    assert record["command"] == f"python -m paper_figures.{path.parent.name}.{path.stem}"
+    assert f"`{path.stem}`" in (path.parent / "claims.md").read_text("utf-8")
+    for suffix in ("png", "pdf"):
+        assert path.with_suffix(f".{suffix}").exists()
+
+
+def test_a_broken_claim_is_seen():
+    from paper_figures.common import broken
+
+    claims = {"low": (0.0, 1.0), "missing": (0.0, 1.0), "nan": (0.0, 1.0), "fine": (0.0, 1.0)}
+    assert broken({"low": -1e-9, "nan": float("nan"), "fine": 1.0}, claims) == ["low", "missing", "nan"]
