@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import BadInput
 
-__all__ = ["dtype_of", "is_torch", "like", "namespace", "statuses", "to_host", "unwatched"]
+__all__ = ["dtype_of", "is_torch", "like", "namespace", "statuses", "to_host", "unwatched", "upload"]
 
 
 def is_torch(x: Any) -> bool:
@@ -33,10 +33,16 @@ def like(host: NDArray[Any], reference: Any) -> Any:
     if reference is None:
         return host
     if is_torch(reference):
-        import torch
-
-        return torch.from_numpy(np.array(host)).to(dtype=reference.dtype, device=reference.device)
+        return upload(host, reference.device).to(reference.dtype)
     return host.astype(reference.dtype, copy=False)
+
+
+def upload(host: NDArray[Any], device: Any) -> Any:
+    """``host`` as a tensor on a device; the host does not wait for the copy."""
+    import torch
+
+    made = torch.from_numpy(np.array(host))
+    return made if device.type == "cpu" else made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
 def to_host(x: Any) -> NDArray[Any]:

@@ -115,6 +115,10 @@ class Addressed:
         size = int(np.prod(shape, dtype=np.int64))
         pairs = max(1, -(-size // 2))
         lines = np.array([(a.stream << 28 | a.leg << 8 | a.slot, a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
+        if is_torch(like) and like.device.type != "cpu":
+            from .torch.random import normals
+
+            return normals(int(self.seed), lines, ids, size, like).reshape(len(lines), len(ids), *shape)
         out = np.empty((len(lines) * len(ids), pairs, 2))
         key = int(self.seed) & 0xFFFFFFFF, int(self.seed) >> 32
         element = np.arange(pairs, dtype=np.uint64)

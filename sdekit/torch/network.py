@@ -13,6 +13,7 @@ so that the network's input and target have unit variance at every level (Karras
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -29,7 +30,7 @@ try:
 except ImportError:
     raise MissingExtra("sdekit.torch", "torch") from None
 
-__all__ = ["NetworkDenoiser", "precondition", "raw", "shapes_of", "unet", "unet_config"]
+__all__ = ["NetworkDenoiser", "as_labels", "precondition", "raw", "shapes_of", "unet", "unet_config"]
 
 _LEVELS = (1e-3, 1e3)  # the network is told a level inside; beyond, c_skip and c_out alone follow sigma
 _LARGEST = 1024  # of any number, and _LONGEST of any list, in a network's configuration: a damaged one must not fill the memory
@@ -59,11 +60,15 @@ class NetworkDenoiser:
         Spread of the data that the network was trained on.
     record : mapping, optional
         What is known of its training.
+    classes : int, optional
+        Of a network that takes labels ``0 .. classes - 1``, and ``classes`` for none: it denoises without a class until :meth:`given` one.
 
     Attributes
     ----------
     device, dtype
         Of the network; :func:`sdekit.sample` gives its state the same.
+    label : int or tensor (n,), or None
+        The class that it denoises.
 
     Raises
     ------
@@ -75,11 +80,28 @@ class NetworkDenoiser:
     T. Karras, M. Aittala, T. Aila, S. Laine, Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (arXiv:2206.00364).
     """
 
-    def __init__(self, network: torch.nn.Module, shape: Sequence[int], sigma_data: float, record: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, network: torch.nn.Module, shape: Sequence[int], sigma_data: float, record: Mapping[str, Any] | None = None, classes: int | None = None
+    ) -> None:
         self.network = network
         self.shape: tuple[int, ...] = tuple(int(v) for v in shape)
         self.sigma_data = positive("sigma_data", sigma_data)
         self.record: dict[str, Any] = dict(record or {})
+        self.classes, self.label = classes, classes
+
+    def given(self, label: Any) -> NetworkDenoiser:
+        """``E[x_0 | y, class]``: the same network for one class, or for a class each of a batch (n,); None is no class.
+
+        Raises
+        ------
+        BadInput
+            If the network takes no classes, or a label is not one of them.
+        """
+        if self.classes is None:
+            raise BadInput("this network was trained without classes; train one with label_dropout, or load 'digits_classes'")
+        made = copy.copy(self)
+        made.label = self.classes if label is None else as_labels(label, self.classes)
+        return made
 
     @property
     def device(self) -> torch.device:
@@ -121,14 +143,30 @@ class NetworkDenoiser:
             c_skip, c_out, c_in, c_noise = precondition(level, self.sigma_data)
             if is_torch(level) and level.ndim:
                 c_skip, c_out, c_in = (c.reshape(-1, *[1] * len(self.shape)) for c in (c_skip, c_out, c_in))
-            told = torch.as_tensor(c_noise, dtype=self.dtype, device=self.device).expand(y.shape[0])
-            answer = raw(self.network, (c_in * y).to(self.device, self.dtype), told)
+            told = c_noise.to(self.device, self.dtype) if is_torch(c_noise) else torch.full((), c_noise, dtype=self.dtype, device=self.device)
+            told = told.expand(y.shape[0])
+            labels = None if self.label is None else self._labels(y.shape[0])
+            answer = raw(self.network, (c_in * y).to(self.device, self.dtype), told, labels)
             return c_skip * y + c_out * answer.to(y.device, y.dtype)
 
+    def _labels(self, n: int) -> torch.Tensor:
+        label = torch.as_tensor(self.label, device=self.device)
+        if label.ndim and len(label) != n:
+            raise BadInput(f"{len(label)} labels for {n} data; give one label, or as many as there are data in a call")
+        return label.expand(n)
 
-def raw(network: torch.nn.Module, x: torch.Tensor, c_noise: torch.Tensor) -> torch.Tensor:
-    """``F(x, c_noise)``, with gradients."""
-    answer = network(x, c_noise)
+
+def as_labels(label: Any, classes: int) -> Any:
+    """``label``, an integer or integers (n,), as an int or a tensor, if each is in ``0 .. classes - 1``."""
+    found = np.asarray(label)
+    if found.dtype.kind not in "iu" or found.ndim > 1 or np.any((found < 0) | (found >= classes)):
+        raise BadInput(f"label = {label!r} must be an integer, or integers (n,), from 0 to {classes - 1}")
+    return torch.from_numpy(found.astype(np.int64)) if found.ndim else int(found)
+
+
+def raw(network: torch.nn.Module, x: torch.Tensor, c_noise: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+    """``F(x, c_noise)``, or ``F(x, c_noise, labels)`` of a network that takes classes, with gradients."""
+    answer = network(x, c_noise) if labels is None else network(x, c_noise, labels)
     out: torch.Tensor = getattr(answer, "sample", answer)
     return out
 

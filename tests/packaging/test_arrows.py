@@ -16,6 +16,7 @@ ORDER = [
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why
     ("analysis", "torch"),  # the report samples images
+    ("noise", "torch"),  # normals for arrays on a device are made there
 }
 
 
