@@ -127,7 +127,7 @@ _TRANSFORMS: dict[str, dict[str, Reader]] = {
     "correct": {"snr": _number, "steps": _whole},
     "churn": {"S_churn": _number, "S_min": _number, "S_max": _optional, "S_noise": _number},
     "restart": {"intervals": _intervals, "snap": _text, "S_noise": _number},
-    "restart_churn": {"churn": _number, "S_noise": _number},
+    "restart_churn": {"churn": _number, "S_min": _number, "S_max": _optional, "S_noise": _number},
 }
 
 
@@ -247,11 +247,10 @@ def _transform(transform: Any) -> dict[str, Any]:
             return {"kind": "transform", "name": "ancestral", "eta": eta}
         case plans.Correct(snr=snr, steps=steps):
             return {"kind": "transform", "name": "correct", "snr": snr, "steps": steps}
-        case plans.Churn(restart=True):
-            return {"kind": "transform", "name": "restart_churn", "churn": transform.amount, "S_noise": transform.scale}
         case plans.Churn():
+            name, amount = ("restart_churn", "churn") if transform.restart else ("churn", "S_churn")
             high = None if math.isinf(transform.high) else transform.high
-            return {"kind": "transform", "name": "churn", "S_churn": transform.amount, "S_min": transform.low, "S_max": high,
+            return {"kind": "transform", "name": name, amount: transform.amount, "S_min": transform.low, "S_max": high,
                     "S_noise": transform.scale}  # fmt: skip
         case plans.Restart():
             intervals = [list(entry) for entry in transform.intervals]
@@ -330,9 +329,10 @@ def _read_transform(key: str, record: Any) -> Callable[[Plan], Plan]:
         return lambda plan: plans.ancestral(plan, **found)
     if name == "correct":
         return lambda plan: plans.correct(plan, **found)
+    if "S_max" in found:
+        found["S_max"] = math.inf if found["S_max"] is None else found["S_max"]
     if name == "churn":
-        high = math.inf if found["S_max"] is None else found["S_max"]
-        return lambda plan: plans.churn(plan, **{**found, "S_max": high})
+        return lambda plan: plans.churn(plan, **found)
     made = plans.restart(grids.karras(), **{"intervals": [], **found})
     return lambda plan: plan.then(made.transforms[0] if name == "restart" else made.transforms[-1])
 

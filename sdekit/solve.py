@@ -94,6 +94,9 @@ def _end(step: Step, noisy: bool) -> Rows:
 def _jump(move: Jump, process: Process) -> Rows:
     leg = Reverse(process).leg([move.t, move.s])
     step = Step(leg, 0)
+    if move.s == 0.0:  # the data alone: auxiliary blocks, and noise that the data start with, are drawn afresh
+        kernel = process.kernel(move.t)
+        return step.rows(kernel.psi[:, None] @ step.z[:1] + move.scale * kernel.chol @ step.noise(process.k))
     law = process.transition(move.s, move.t)
     return step.rows(law.mean @ step.z + move.scale * law.chol @ step.noise(process.k))
 

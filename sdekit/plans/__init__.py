@@ -8,10 +8,10 @@ steps with one memory; a :class:`Jump` adds the exact noise of the forward proce
 from ._correct import Correct, Langevin, correct
 from ._finish import Finish, dpm_fast, finish
 from ._moves import Custom, Jump, Move, Plan, Run, Transform, run
-from ._restart import Restart, restart
+from ._restart import Interval, Restart, restart, restart_nfe
 from ._transforms import Ancestral, Churn, Denoise, ancestral, churn, denoise
 
 __all__ = [
-    "Ancestral", "Churn", "Correct", "Custom", "Denoise", "Finish", "Jump", "Langevin", "Move", "Plan", "Restart", "Run", "Transform",
-    "ancestral", "churn", "correct", "denoise", "dpm_fast", "finish", "restart", "run",
+    "Ancestral", "Churn", "Correct", "Custom", "Denoise", "Finish", "Interval", "Jump", "Langevin", "Move", "Plan", "Restart", "Run", "Transform",
+    "ancestral", "churn", "correct", "denoise", "dpm_fast", "finish", "restart", "restart_nfe", "run",
 ]  # fmt: skip
