@@ -11,7 +11,8 @@ any such list is a table of rows.  These plans say what the published code compu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,16 +21,19 @@ from numpy.typing import NDArray
 
 from .errors import BadInput, unknown, whole
 from .grids import times
-from .methods import Method
+from .methods import Method, ddim, exponential_rk
 from .methods.pndm import ADAMS
-from .plans import Plan
+from .plans import Interval, Jump, Plan, Run
+from .plans import Move as PlanMove
+from .plans._restart import as_intervals
+from .process import Process
 from .reverse import Point, points
 from .tableau import Rows, Step
 from .tables import Table, transfer
 
 Array = NDArray[np.float64]
 
-__all__ = ["Move", "diffusers_ddim", "diffusers_pndm", "pndm_repository"]
+__all__ = ["Move", "diffusers_ddim", "diffusers_pndm", "diffusers_restart", "pndm_repository"]
 
 _KUTTA = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 _DATA = 2.0**-104  # -log abar that stands for abar = 1 in the list of times: a sigma below rounding
@@ -274,3 +278,81 @@ def _diffusers(at: _Strides, name: str, moves: Sequence[Move]) -> Plan:
     if len(start) == 1 and start[0] == end:
         raise BadInput(f"{name}: one step from label 0 to itself does nothing; use more steps, or alpha_one=True")
     return _plan(at.table, f"{name}({len(start)})", start, end, moves, "diffusers (code)")
+
+
+# ---------------------------------------------------------------------------------------------------------------- Restart in diffusers
+
+
+@dataclass(frozen=True)
+class _Cycles:
+    """After the main step to ``times[0]``: ``K`` times up to ``times[-1]`` and down again through the others."""
+
+    table: Table
+    legs: tuple[tuple[int, tuple[int, ...]], ...]
+
+    def __call__(self, moves: list[PlanMove], process: Process) -> list[PlanMove]:
+        (main,) = moves
+        if process != self.table.process or not isinstance(main, Run):
+            raise BadInput(f"this plan repeats labels of its own table; run it on table.process, not on {process.name!r}")
+        cycles = {float(self.table.time(labels[-1])): (j, K, labels) for j, (K, labels) in enumerate(self.legs)}
+        out: list[PlanMove] = []
+        begin = 0
+        for end, t in enumerate(main.times):
+            if t in cycles or end == len(main.times) - 1:
+                out += [Run(main.method, main.times[begin : end + 1], first=begin)] if end > begin else []
+                out += self._way(*cycles[t]) if t in cycles else []
+                begin = end
+        return out
+
+    def _way(self, j: int, K: int, labels: tuple[int, ...]) -> list[PlanMove]:
+        times = tuple(self.table.time(labels).tolist())
+        turn = len(times) - 2 if labels[-1] <= 1 else len(times) - 1  # the last correction is left out at the last labels
+        parts = [(exponential_rk(2), times[: turn + 1], 0), (ddim(), times[turn:], turn)]
+        way: list[PlanMove] = []
+        for leg in (1 + 1024 * j + cycle for cycle in range(K)):
+            way += [Jump(times[-1], times[0], leg=leg), *(Run(method, part, leg, first) for method, part, first in parts if len(part) > 1)]
+        return way
+
+
+def diffusers_restart(table: Table, intervals: Iterable[Interval], n: int = 30) -> Plan:
+    r"""Restart as released for latent diffusion: DDIM over ``n`` leading labels with offset 1, then label 0, and Heun's method in the intervals.
+
+    All is by labels: ``t_min`` moves to the nearest level of the main labels, ``t_max`` to the nearest of the table, and the way back is uniform in
+    labels, rounded.  Its steps average eps, which is Heun's method in the level; the last one does not where it ends at label 1 or 0.
+
+    .. math:: x \leftarrow \sqrt{\bar\alpha_2 / \bar\alpha_1}\, x + \sqrt{1 - \bar\alpha_2 / \bar\alpha_1}\, \xi
+
+    The plan ends at label 0, with the noise that is left there.
+
+    Parameters
+    ----------
+    table : Table
+        ``tables.scaled_linear()`` is Stable Diffusion's.
+    intervals : sequence of (N_restart, K, t_min, t_max)
+        In sigma; ``sdekit.plans.published.stable_diffusion`` has the published ones, by weight of :func:`sdekit.denoiser.guided`.
+    n : int
+
+    Raises
+    ------
+    BadInput
+        As for :func:`sdekit.plans.restart`; for an interval that moves to the first main label, where the release never restarts, onto another
+        one, which the release drops, or has no label of the table inside where it needs one.
+
+    References
+    ----------
+    Xu et al. 2023, arXiv:2306.14878 (code).
+    """
+    labels = (*table.labels(n, "leading", 1), 0)
+    legs: dict[int, tuple[int, tuple[int, ...]]] = {}
+    for N, K, low, high in as_intervals(intervals):
+        at = int(np.argmin(np.abs(table.sigma[list(labels)] - low)))
+        top = int(np.argmin(np.abs(table.sigma - high)))
+        way = tuple(int(label) for label in np.round(np.linspace(labels[at], top, N))[::-1])
+        if at == 0:
+            raise BadInput(f"t_min = {low:g} moves to the first label {labels[0]}, where nothing has run yet; lower it")
+        if labels[at] in legs:
+            raise BadInput(f"two restart intervals move to the same label {labels[at]}; merge them, or move one")
+        if any(t <= s for t, s in pairwise(way)):
+            raise BadInput(f"restart interval {(N, K, low, high)} moves to labels {way}; widen it or use fewer points")
+        legs[labels[at]] = K, way
+    return Plan(table.grid(labels), ddim(), (_Cycles(table, tuple(legs.values())),))

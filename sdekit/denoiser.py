@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import BadInput, positive, unknown
+from .errors import BadInput, finite, positive, unknown
 from .kernel import solve_lower, triangular
 from .process import Process
 
 Array = NDArray[np.float64]
 
-__all__ = ["Denoiser", "StateScore", "from_model", "preconditioning", "score"]
+__all__ = ["Denoiser", "StateScore", "from_model", "guided", "preconditioning", "score"]
 
 
 class Denoiser(Protocol):
@@ -163,3 +163,44 @@ class from_model:
         if self.kind == "v":
             return (a * x - s * answer) * (1.0 / (a * a + s * s))
         return (x + s * s * answer) * (1.0 / a)
+
+
+class guided:
+    r"""Classifier-free guidance: :math:`D = D_u + w\,(D_c - D_u)`, which is the same mixture of eps, scores or velocities.
+
+    Weight 0 is the unconditional model, 1 the conditional one.  A run counts one model call for each evaluation; each costs a call of both models.
+    The guided field is not the reverse equation of any law: what noise and a way back leave unchanged depends on the weight.
+
+    Parameters
+    ----------
+    conditional, unconditional : Denoiser
+        With one shape, where they say theirs.
+    weight : float
+
+    Raises
+    ------
+    BadInput
+        For models that are not denoisers or differ in shape, or a weight that is not a number.
+
+    References
+    ----------
+    Ho and Salimans 2022, arXiv:2207.12598.
+    """
+
+    def __init__(self, conditional: Denoiser, unconditional: Denoiser, weight: float) -> None:
+        pair = {"conditional": conditional, "unconditional": unconditional}
+        for name, model in pair.items():
+            if not callable(model) or getattr(model, "of_state", False):
+                raise BadInput(f"{name} = {model!r} must be a denoiser, callable as denoise(y, sigma)")
+        self.conditional, self.unconditional, self.weight = conditional, unconditional, finite("weight", weight)
+        for name in ("shape", "device", "dtype"):
+            known = [getattr(model, name) for model in pair.values() if hasattr(model, name)]
+            if any(value != known[0] for value in known):
+                raise BadInput(f"the models differ in {name}: {known[0]} and {known[1]}")
+            if known:
+                setattr(self, name, known[0])
+
+    def __call__(self, y: Any, sigma: Any) -> Any:
+        """The denoised data."""
+        free = self.unconditional(y, sigma)
+        return free + self.weight * (self.conditional(y, sigma) - free)

@@ -5,6 +5,7 @@ steps with one memory; a :class:`Jump` adds the exact noise of the forward proce
 ``apply(state, model, normals)`` may stand among them (a corrector, a threshold); exact laws refuse it by name.
 """
 
+from . import published
 from ._correct import Correct, Langevin, correct
 from ._finish import Finish, dpm_fast, finish
 from ._moves import Custom, Jump, Move, Plan, Run, Transform, run
@@ -13,5 +14,5 @@ from ._transforms import Ancestral, Churn, Denoise, ancestral, churn, denoise
 
 __all__ = [
     "Ancestral", "Churn", "Correct", "Custom", "Denoise", "Finish", "Interval", "Jump", "Langevin", "Move", "Plan", "Restart", "Run", "Transform",
-    "ancestral", "churn", "correct", "denoise", "dpm_fast", "finish", "restart", "restart_nfe", "run",
+    "ancestral", "churn", "correct", "denoise", "dpm_fast", "finish", "published", "restart", "restart_nfe", "run",
 ]  # fmt: skip

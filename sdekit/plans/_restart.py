@@ -15,7 +15,7 @@ from ..process import Process
 from ._moves import Jump, Move, Plan, Run, cut, run
 from ._transforms import Churn
 
-__all__ = ["Interval", "Restart", "restart", "restart_nfe"]
+__all__ = ["Interval", "Restart", "as_intervals", "restart", "restart_nfe"]
 
 Array = NDArray[np.float64]
 Interval = tuple[int, int, float, float]
@@ -146,7 +146,7 @@ def restart(
     if isinstance(grid, Plan) and method is not None:
         raise BadInput("the plan has a method already; give a grid and a method, or a plan alone")
     base = grid if isinstance(grid, Plan) else run(grid, exponential_rk(2) if method is None else method)
-    plan = base.then(Restart(_checked(intervals), snap, finite("S_noise", S_noise)))
+    plan = base.then(Restart(as_intervals(intervals), snap, finite("S_noise", S_noise)))
     if finite("churn", churn) < 0.0:
         raise BadInput(f"churn = {churn:g} must be nonnegative")
     if not 0.0 <= S_min <= S_max:
@@ -154,8 +154,8 @@ def restart(
     return plan if churn == 0.0 else plan.then(Churn(float(churn), float(S_min), float(S_max), float(S_noise), restart=True))
 
 
-def _checked(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
-    """The intervals, from noise to data."""
+def as_intervals(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
+    """The intervals, checked, from noise to data."""
     made = []
     for entry in _listed("restart intervals", intervals, "a list of (N_restart, K, t_min, t_max)"):
         parts = _listed("restart interval", entry, "(N_restart, K, t_min, t_max)")
@@ -197,4 +197,4 @@ def restart_nfe(steps: int, intervals: Sequence[Interval], asks: int = 2, data: 
         As for :func:`restart`.
     """
     main = whole("asks", asks) * whole("steps", steps) - (asks - 1) * bool(data)
-    return main + sum(K * (asks * (points - 1) - (asks - 1) * (low == 0.0)) for points, K, low, _ in _checked(intervals))
+    return main + sum(K * (asks * (points - 1) - (asks - 1) * (low == 0.0)) for points, K, low, _ in as_intervals(intervals))
