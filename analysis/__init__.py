@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .orders import OrderReport, order
     from .precision import WorkPrecision, work_precision
     from .reaching import Reached, Reaching, nfe_to_reach
+    from .residuals import LevelLaws, ScoreError, score_error
     from .strong import strong_order
     from .tuning import TunedGrid, tune_grid
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
@@ -34,12 +35,14 @@ __all__ = [
     "Distance",
     "ExactLaw",
     "Level",
+    "LevelLaws",
     "Likelihood",
     "Manifold",
     "ManifoldReport",
     "OrderReport",
     "Reached",
     "Reaching",
+    "ScoreError",
     "TunedGrid",
     "WorkPrecision",
     "audit",
@@ -52,6 +55,7 @@ __all__ = [
     "order",
     "plots",
     "power_law",
+    "score_error",
     "strong_order",
     "tune_grid",
     "w1_exact_1d",
@@ -72,12 +76,14 @@ _HOMES = {
     "Distance": "distances",
     "ExactLaw": "exact",
     "Level": "blackbox",
+    "LevelLaws": "residuals",
     "Likelihood": "likelihood",
     "Manifold": "manifolds",
     "ManifoldReport": "manifolds",
     "OrderReport": "orders",
     "Reached": "reaching",
     "Reaching": "reaching",
+    "ScoreError": "residuals",
     "TunedGrid": "tuning",
     "WorkPrecision": "precision",
     "audit": "audits",
@@ -88,6 +94,7 @@ _HOMES = {
     "nfe_to_reach": "reaching",
     "order": "orders",
     "power_law": "families",
+    "score_error": "residuals",
     "strong_order": "strong",
     "tune_grid": "tuning",
     "w1_exact_1d": "wasserstein",
