@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from .models import load, names
     from .network import NetworkDenoiser
     from .training import train
+    from .trajectory import Trajectory
 
 __all__ = [
     "Images",
     "NetworkDenoiser",
+    "Trajectory",
     "data",
     "digits",
     "frechet",
@@ -34,6 +36,7 @@ __all__ = [
 _HOMES = {
     "Images": "data",
     "NetworkDenoiser": "network",
+    "Trajectory": "trajectory",
     "digits": "data",
     "frechet": "metrics",
     "gaussian_baseline": "metrics",
