@@ -10,7 +10,7 @@ if __name__ != "sdekit.analysis":
 from .._lazy import lazily
 
 if TYPE_CHECKING:
-    from . import foreign, plots
+    from . import bound_plots, bounds, contraction, foreign, plots, switching
     from .audits import AuditReport, Audits, audit
     from .blackbox import Level
     from .densities import Box, Density, fokker_planck
@@ -46,6 +46,9 @@ __all__ = [
     "TunedGrid",
     "WorkPrecision",
     "audit",
+    "bound_plots",
+    "bounds",
+    "contraction",
     "exact_law",
     "fokker_planck",
     "foreign",
@@ -57,6 +60,7 @@ __all__ = [
     "power_law",
     "score_error",
     "strong_order",
+    "switching",
     "tune_grid",
     "w1_exact_1d",
     "w1_matching",
