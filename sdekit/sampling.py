@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,21 @@ from .tableau import Rows
 
 Array = NDArray[np.float64]
 
-__all__ = ["Samples", "as_model", "begin_at", "chosen_ids", "prepare", "sample", "shape_of"]
+__all__ = ["Samples", "Start", "as_model", "begin_at", "chosen_ids", "prepare", "sample", "shape_of"]
+
+
+@runtime_checkable
+class Start(Protocol):
+    """A law of the state itself, at whichever time a run starts; such as :class:`sdekit.pfgm.Marginal`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one datum."""
+        ...
+
+    def begin(self, process: Any, t: float, ids: NDArray[np.int64], source: Noise, reference: Any) -> list[Any]:
+        """The blocks (n, *shape) at time ``t``, addressed by id."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +121,10 @@ def sample(
         How many samples, or which: sample ``i`` is the same in every batch, on every device.
     shape : tuple, optional
         Shape of one datum; ``denoise.shape`` when absent.
-    start : None, "stationary", a Law, or (z, t)
+    start : None, "stationary", a Law, a Start, or (z, t)
         Law of the state at the first grid time: the process's prior ``N(0, S_t)`` (default), its stationary law, the exact marginal of that
-        data law, or the given blocks (k, n, *shape) at time ``t``, from where the grid then starts.
+        data law, a law of the state itself (:meth:`sdekit.pfgm.Pfgm.prior`), or the given blocks (k, n, *shape) at time ``t``, from where the
+        grid then starts.
     seed : int or Noise
         Seed of the addressed noise, or another source such as ``sdekit.noise.Fast(0)``.
     dtype, device : optional
@@ -219,6 +234,10 @@ def begin_at(
     process: Process | Modes, t: float, start: Any, ids: NDArray[np.int64], shape: tuple[int, ...], source: Noise, reference: Any
 ) -> list[Any]:
     """The blocks at the first time, drawn from the prior, the stationary law, or the marginal of a law."""
+    if isinstance(start, Start):
+        if tuple(start.shape) != shape:
+            raise BadInput(f"start: the law has data of shape {tuple(start.shape)}, the run of shape {shape}")
+        return start.begin(process, t, ids, source, reference)
     kernel = process.kernel(t)
     if isinstance(start, str) and start == "stationary":
         chol = np.linalg.cholesky(process.stationary)
