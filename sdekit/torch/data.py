@@ -92,6 +92,11 @@ class Images:
         """Root mean square deviation of the training pixels from their overall mean: ``sigma_data`` of EDM."""
         return float(np.std(self.train, dtype=np.float64))
 
+    @property
+    def classes(self) -> int:
+        """One more than the largest label."""
+        return int(max(self.train_labels.max(), self.held_out_labels.max())) + 1
+
     def gaussian(self) -> Gaussian:
         """The normal law with the mean and the covariance of the training pixels."""
         flat = self.train.reshape(len(self.train), -1).astype(float)

@@ -1,16 +1,20 @@
-"""Trained denoisers: those that come with the library, and those that ``train`` wrote."""
+"""Trained models: those that come with the library, and those that ``train`` wrote."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput, unknown
 from ..files import write_json
-from .network import NetworkDenoiser, shapes_of, unet
+from .losses import Denoising
+from .network import shapes_of, unet
 from .storage import read_record, read_tensors, write_tensors
+from .trained import loss_of, model_of
+
+import torch  # isort: skip  (after .network, which says what to install)
 
 __all__ = ["FORMAT", "load", "names", "save"]
 
@@ -23,8 +27,8 @@ def names() -> list[str]:
     return sorted(path.stem for path in _SHIPPED.glob("*.json"))
 
 
-def load(name: str | os.PathLike[str] = "digits", *, device: Any = None) -> NetworkDenoiser:
-    """A trained denoiser.
+def load(name: str | os.PathLike[str] = "digits", *, device: Any = None) -> Any:
+    """A trained model.
 
     Parameters
     ----------
@@ -35,8 +39,8 @@ def load(name: str | os.PathLike[str] = "digits", *, device: Any = None) -> Netw
 
     Returns
     -------
-    NetworkDenoiser
-        ``denoise(y, sigma)``; its ``record`` says what it was trained on and how.
+    NetworkDenoiser, NetworkScore or NetworkClassifier
+        By the loss that it was trained on; its ``record`` says on what data and how.
 
     Raises
     ------
@@ -60,33 +64,37 @@ def load(name: str | os.PathLike[str] = "digits", *, device: Any = None) -> Netw
     return _read(path / "model.json", path / "model.safetensors", device)
 
 
-def save(denoise: NetworkDenoiser, path: Path, config: Mapping[str, Any], **record: Any) -> None:
+def save(network: torch.nn.Module, path: Path, shape: Sequence[int], identity: Mapping[str, Any], **record: Any) -> None:
     """Write ``model.safetensors`` and, after it, ``model.json`` to a folder.
 
     Parameters
     ----------
-    denoise : NetworkDenoiser
+    network : torch.nn.Module
     path : Path
-    config : mapping
-        The network's configuration, see :func:`~sdekit.torch.network.unet_config`.
+    shape : sequence of int
+        Shape of one datum.
+    identity : mapping
+        ``network`` (see :func:`~sdekit.torch.network.unet_config`), ``objective`` (see :func:`~sdekit.torch.losses.loss_of`), ``data``, ``settings``.
     **record
         What else to say, as JSON.
     """
-    weights = denoise.network.state_dict()
+    weights = network.state_dict()
     sha256 = write_tensors(path / "model.safetensors", weights)
-    known = {"format": FORMAT, "shape": list(denoise.shape), "sigma_data": denoise.sigma_data, "network": dict(config)}
+    known = {"format": FORMAT, "shape": list(shape), "sigma_data": identity["objective"]["spread"]}
     count = sum(tensor.numel() for tensor in weights.values())
-    write_json(path / "model.json", {**known, "parameters": count, "sha256": sha256, **record})
+    write_json(path / "model.json", {**known, **identity, "parameters": count, "sha256": sha256, **record})
 
 
-def _read(record_path: Path, weights_path: Path, device: Any) -> NetworkDenoiser:
+def _read(record_path: Path, weights_path: Path, device: Any) -> Any:
     record = read_record(record_path, FORMAT, shape=list, sigma_data=float, network=dict, sha256=str)
-    config = record["network"]
-    channels, size = config.get("in_channels"), config.get("sample_size")
-    if not isinstance(size, list) or record["shape"] != [channels, *size] or config.get("out_channels") != channels:
-        raise BadInput(f"{str(record_path)!r}: shape = {record['shape']} does not fit the network's channels and sample_size; copy it again")
+    config, shape = record["network"], record["shape"]
+    loss = loss_of(record.get("objective") or Denoising(record["sigma_data"]).as_dict())
+    inside, size = config.get("in_channels"), config.get("sample_size")
+    if not isinstance(size, list) or shape[1:] != size or (inside, config.get("out_channels")) != loss.channels(*shape[:1]):
+        raise BadInput(f"{str(record_path)!r}: shape = {shape} does not fit the network's channels and sample_size; copy it again")
     network = unet(config, device="meta")
     weights = read_tensors(weights_path, record["sha256"], shapes_of(network))
     network.load_state_dict(weights, assign=True)
     network.requires_grad_(False).eval()
-    return NetworkDenoiser(network, record["shape"], record["sigma_data"], record).to(device)
+    embedded = config.get("num_class_embeds")
+    return model_of(loss, network.to(device), shape, record, None if embedded is None else embedded - 1)

@@ -1,23 +1,17 @@
-r"""Training of a denoiser by EDM's loss, in steps that are functions of (seed, step): a run that is killed and resumed ends the same.
+r"""Training, in steps that are functions of (seed, step): a run that is killed and resumed ends the same.
 
-With :math:`y = x_0 + \sigma n` and :math:`\ln \sigma \sim N(m, s^2)` the loss is
-
-.. math::
-    E\,\frac{|D(y; \sigma) - x_0|^2}{c_{out}^2} = E\,|F(c_{in} y, \tfrac14 \ln\sigma) - v|^2, \qquad
-    v = \frac{x_0 - c_{skip}\, y}{c_{out}} = \frac{\sigma x_0 / \sigma_d - \sigma_d n}{\sqrt{\sigma^2 + \sigma_d^2}},
-
-the last form free of cancellation (Karras et al. 2022, eq. 8).
+One loop serves every loss: what differs between a denoiser, a network on the whole state and a classifier is an object.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -25,19 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadInput, finite, positive, unknown, whole
-from ..files import folder, write_json
+from ..errors import BadInput, MissingExtra, finite, positive, unknown, whole
+from ..files import folder
+from .checkpoint import RECORD, State, keep, resume_from
 from .data import Images
+from .group import Group, joined
+from .losses import Denoising, Loss
 from .models import load, save
-from .network import NetworkDenoiser, precondition, raw, shapes_of, unet, unet_config
-from .storage import read_record, read_tensors, write_tensors
+from .network import raw, unet_config
 
 import torch  # isort: skip  (after .network, which says what to install)
 
-__all__ = ["Settings", "train"]
-
-_FORMAT = "sdekit.checkpoint/1"
-_RECORD = "checkpoint.json"
+__all__ = ["Settings", "draw", "tensorboard", "train"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +48,13 @@ class Settings:
     averaging : float
         The weights' exponential moving average forgets by :math:`\min(averaging, (1 + i)/(10 + i))` at step ``i``.
     log_sigma : (float, float)
-        Mean and deviation of :math:`\ln \sigma`; each batch is stratified in it.
+        Mean and deviation of :math:`\ln \sigma` of the default loss; each batch is stratified in it.
     clip : float
         Largest norm of the gradient.
+    precision : {"float32", "bfloat16"}
+        Of the network's products; weights, moments and losses stay in float32.
+    label_dropout : float, optional
+        Train on the images' classes, each left out with this probability.
 
     Raises
     ------
@@ -73,6 +70,8 @@ class Settings:
     averaging: float = 0.999
     log_sigma: tuple[float, float] = (-1.2, 1.2)
     clip: float = 1.0
+    precision: str = "float32"
+    label_dropout: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 1), ("seed", 0), ("warm_up", 0)):
@@ -81,6 +80,10 @@ class Settings:
             object.__setattr__(self, name, positive(name, getattr(self, name)))
         if not 0.0 <= finite("averaging", self.averaging) < 1.0:
             raise BadInput(f"averaging = {self.averaging!r} must lie in [0, 1)")
+        if self.precision not in ("float32", "bfloat16"):
+            raise unknown("precision", self.precision, ("float32", "bfloat16"))
+        if self.label_dropout is not None and not 0.0 <= finite("label_dropout", self.label_dropout) <= 1.0:
+            raise BadInput(f"label_dropout = {self.label_dropout!r} must lie in [0, 1]")
         object.__setattr__(self, "log_sigma", (finite("log_sigma", self.log_sigma[0]), positive("log_sigma", self.log_sigma[1])))
 
     def rate_at(self, step: int) -> float:
@@ -92,49 +95,11 @@ class Settings:
         return min(self.averaging, (1.0 + step) / (10.0 + step))
 
 
-class _State:
-    """Network, averaged network and optimiser after ``step`` steps."""
-
-    def __init__(self, config: Mapping[str, Any], settings: Settings, device: Any) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            self.network = unet(config).to(device)
-        self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
-        self.step, self.loss, self.seconds = 0, math.nan, 0.0
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that the next step depends on."""
-        made = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        made |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        moments = self.optimiser.state_dict()["state"]
-        return made | {f"adam.{i}.{name}": tensor for i, slots in moments.items() for name, tensor in slots.items()}
-
-    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take the tensors of :meth:`tensors`."""
-        for part, module in (("network.", self.network), ("average.", self.average)):
-            module.load_state_dict({name.removeprefix(part): tensor for name, tensor in tensors.items() if name.startswith(part)})
-        slots: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("adam."):
-                _, index, slot = name.split(".")
-                slots.setdefault(int(index), {})[slot] = tensor
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
-
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """What a checkpoint has to hold."""
-        weights = shapes_of(self.network)
-        made = {f"{part}.{name}": value for part in ("network", "average") for name, value in weights.items()}
-        for i, parameter in enumerate(self.network.parameters()):
-            made[f"adam.{i}.step"] = ((), torch.float32)
-            made |= {f"adam.{i}.{slot}": (tuple(parameter.shape), parameter.dtype) for slot in ("exp_avg", "exp_avg_sq")}
-        return made
-
-
 def train(
     data: Images,
     out: str | os.PathLike[str],
     *,
+    loss: Loss | None = None,
     network: Mapping[str, Any] | None = None,
     every: int = 500,
     resume: bool = True,
@@ -142,8 +107,8 @@ def train(
     watch: Callable[[int, float], None] | None = None,
     device: Any = "cpu",
     **settings: Any,
-) -> NetworkDenoiser:
-    """Train a denoiser on images and write it to a folder; the defaults made the shipped model ``"digits"``.
+) -> Any:
+    """Train a network on images and write it to a folder; the defaults made the shipped model ``"digits"``.
 
     Parameters
     ----------
@@ -151,6 +116,9 @@ def train(
         For example :func:`sdekit.torch.digits`; only its training part is used.
     out : path
         Folder for ``model.safetensors`` and ``model.json`` (read by :func:`sdekit.torch.load`) and the checkpoints.
+    loss : Loss, optional
+        :class:`~sdekit.torch.losses.Denoising` of the data's spread when absent.  :class:`~sdekit.torch.losses.Matching` trains on the whole state
+        of a process, :class:`~sdekit.torch.losses.Classification` a classifier of noisy images.
     network : mapping, optional
         Changes to :func:`~sdekit.torch.network.unet_config`.
     every : int
@@ -160,15 +128,15 @@ def train(
     progress : bool
         Whether to show a progress bar.
     watch : callable, optional
-        Called as ``watch(step, loss)`` after each step; what it raises ends the run.
+        Called as ``watch(step, loss)`` after each step, for example :func:`tensorboard`; what it raises ends the run.
     device : optional
         Where to train.
     **settings
-        Entries of :class:`Settings`: steps, batch, seed, rate, warm_up, averaging, log_sigma, clip.
+        Entries of :class:`Settings`: steps, batch, seed, rate, warm_up, averaging, log_sigma, clip, precision, label_dropout.
 
     Returns
     -------
-    NetworkDenoiser
+    NetworkDenoiser, NetworkScore or NetworkClassifier
         With the averaged weights, read back from ``out``.
 
     Raises
@@ -183,6 +151,9 @@ def train(
     -----
     A run that was interrupted, at any moment, and resumed ends with the same bits as one that was not, on the same CPU with the same number of
     threads and the same versions of the libraries.
+
+    Under ``torchrun`` or ``accelerate launch`` each process takes its part of every batch, and the gradient is that of the joint batch (to
+    rounding, and but for the masks of dropout).  The process of rank 0 writes and watches.
     """
     if not isinstance(data, Images):
         raise BadInput(f"data = {type(data).__name__} must be Images, such as sdekit.torch.digits()")
@@ -191,84 +162,111 @@ def train(
         if name not in known:
             raise unknown("setting of train", name, known)
     chosen, every = Settings(**settings), whole("every", every)
-    config = unet_config(data.shape, **(network or {}))
-    state = _State(config, chosen, device)
-    path = folder(out)
-    identity = json.loads(json.dumps({"settings": asdict(chosen), "network": config, "data": data.as_dict()}))
-    if resume:
-        _resume(path, state, identity)
-    else:
-        (path / _RECORD).unlink(missing_ok=True)
-        (path / "model.json").unlink(missing_ok=True)
-    _run(data, path, state, chosen, identity, every=every, progress=progress, watch=watch)
-    save(
-        NetworkDenoiser(state.average, data.shape, data.spread), path, config,
-        data=identity["data"], settings=identity["settings"], loss=state.loss, seconds=round(state.seconds, 1), versions=_versions(),
-    )  # fmt: skip
+    objective = _objective(data, loss, chosen, settings)
+    inside, outside = objective.channels(data.shape[0])
+    shape = {"out_channels": outside} | ({} if chosen.label_dropout is None else {"num_class_embeds": data.classes + 1})
+    config = unet_config((inside, *data.shape[1:]), **{**shape, **(network or {})})
+    parts = {"settings": asdict(chosen), "network": config, "data": data.as_dict(), "objective": objective.as_dict()}
+    identity = json.loads(json.dumps(parts))
+    with joined(device) as group:
+        group.share(chosen.batch)
+        state = State(config, chosen.seed, device)
+        path = folder(out)
+        if resume:
+            resume_from(path, state, identity)
+        elif group.rank == 0:
+            (path / RECORD).unlink(missing_ok=True)
+            (path / "model.json").unlink(missing_ok=True)
+        group.wait()
+        _run(data, path, state, chosen, objective, group, identity, every=every, progress=progress, watch=watch)
+        if group.rank == 0:
+            save(state.average, path, data.shape, identity, loss=state.loss, seconds=round(state.seconds, 1), versions=_versions())
+        group.wait()
     return load(path, device=device)
 
 
+def _objective(data: Images, loss: Loss | None, chosen: Settings, given: Mapping[str, Any]) -> Loss:
+    """The loss, if it goes with the settings."""
+    if loss is None:
+        return Denoising(data.spread, chosen.log_sigma)
+    if "log_sigma" in given:
+        raise BadInput("log_sigma is the default loss's; a loss that is given has its own levels: leave log_sigma out")
+    if chosen.label_dropout is not None and not isinstance(loss, Denoising):
+        raise BadInput(f"label_dropout goes with a denoiser, not with {type(loss).__name__}: leave it out")
+    return loss
+
+
 def _run(
-    data: Images, path: Path, state: _State, settings: Settings, identity: Mapping[str, Any], *,
+    data: Images, path: Path, state: State, settings: Settings, objective: Loss, group: Group, identity: Mapping[str, Any], *,
     every: int, progress: bool, watch: Callable[[int, float], None] | None,
 ) -> None:  # fmt: skip
     """All steps that are left, with a checkpoint after each ``every`` and after the last."""
     from tqdm import tqdm
 
-    images = torch.from_numpy(data.train.copy()).to(next(state.network.parameters()).device)
-    batch = settings.batch
-    with tqdm(total=settings.steps * batch, initial=state.step * batch, unit="img", desc=f"train {data.name}", disable=not progress) as bar:
+    device = next(state.network.parameters()).device
+    images, labels = (torch.from_numpy(array.copy()).to(device) for array in (data.train, data.train_labels))
+    batch, first = settings.batch, group.rank == 0
+    with tqdm(
+        total=settings.steps * batch, initial=state.step * batch, unit="img", desc=f"train {data.name}", disable=not (progress and first)
+    ) as bar:
         start = time.perf_counter() - state.seconds
         while state.step < settings.steps:
-            loss = _advance(state, images, settings, data.spread)
+            loss = _advance(state, images, labels, data.classes, settings, objective, group)
             if not math.isfinite(loss):
                 raise BadInput(f"the loss is {loss} at step {state.step}; it must stay finite: start anew with rate below {settings.rate:g}")
             state.loss = loss if math.isnan(state.loss) else 0.99 * state.loss + 0.01 * loss
             state.seconds = time.perf_counter() - start
-            if state.step % every == 0 or state.step == settings.steps:
-                _keep(path, state, identity)
+            if first and (state.step % every == 0 or state.step == settings.steps):
+                keep(path, state, identity)
             bar.update(batch)
             bar.set_postfix(loss=f"{state.loss:.4f}", refresh=False)
-            if watch is not None:
+            if watch is not None and first:
                 watch(state.step, loss)
 
 
-def draw(step: int, count: int, shape: tuple[int, ...], settings: Settings) -> tuple[Any, Any, Any, int]:
-    """Indices (batch,) of images below ``count``, levels (batch,), normals (batch, *shape) and a seed for dropout: functions of (seed, step)."""
-    from scipy.special import ndtri
+def draw(step: int, count: int, shape: tuple[int, ...], settings: Settings, normals: int = 1) -> tuple[Any, Any, Any, int, Any]:
+    """What a step is made of, a function of (seed, step).
 
+    Returns
+    -------
+    index (batch,)
+        Images, below ``count``.
+    uniforms (batch,)
+        Stratified numbers in (0, 1) that choose the levels.
+    xi (normals, batch, *shape)
+    seed : int
+        For dropout.
+    dropped (batch,)
+        Where the label is left out.
+    """
     rng = np.random.default_rng([settings.seed, step])
     index = rng.integers(0, count, settings.batch)
-    share = (rng.random() + np.arange(settings.batch)) / settings.batch
-    mean, deviation = settings.log_sigma
-    sigma = np.exp(mean + deviation * ndtri(share)).astype(np.float32)
-    normals = rng.standard_normal((settings.batch, *shape), dtype=np.float32)
-    return index, sigma, normals, int(rng.integers(2**63))
+    uniforms = (rng.random() + np.arange(settings.batch)) / settings.batch
+    xi = rng.standard_normal((normals, settings.batch, *shape), dtype=np.float32)
+    seed = int(rng.integers(2**63))
+    return index, uniforms, xi, seed, rng.random(settings.batch) < (settings.label_dropout or 0.0)
 
 
-def loss_of(network: torch.nn.Module, x0: torch.Tensor, sigma: torch.Tensor, normals: torch.Tensor, sigma_data: float) -> torch.Tensor:
-    """EDM's loss of each image, (batch,): the mean square of ``(D - x0) / c_out`` over its pixels."""
-    _, _, c_in, c_noise = precondition(sigma, sigma_data)
-    wide = (-1, *[1] * (x0.ndim - 1))
-    level, c_in = sigma.reshape(wide), c_in.reshape(wide)
-    target = c_in * (level * x0 / sigma_data - sigma_data * normals)
-    answer = raw(network, c_in * (x0 + level * normals), c_noise)
-    error: torch.Tensor = (answer - target).square().flatten(1).mean(1)
-    return error
-
-
-def _advance(state: _State, images: torch.Tensor, settings: Settings, sigma_data: float) -> float:
+def _advance(state: State, images: torch.Tensor, labels: torch.Tensor, classes: int, settings: Settings, objective: Loss, group: Group) -> float:
     """One step; returns the batch's loss."""
-    device = images.device
-    index, sigma, normals, seed = draw(state.step, len(images), tuple(images.shape[1:]), settings)
-    for group in state.optimiser.param_groups:
-        group["lr"] = settings.rate_at(state.step)
+    device, share = images.device, group.share(settings.batch)
+    index, uniforms, xi, seed, dropped = draw(state.step, len(images), tuple(images.shape[1:]), settings, objective.normals)
+    chosen, noise, without = (torch.from_numpy(array).to(device) for array in (index[share], xi[:, share], dropped[share]))
+    for parameters in state.optimiser.param_groups:
+        parameters["lr"] = settings.rate_at(state.step)
+    drawn, own = objective.draw(images[chosen], noise, uniforms[share]), labels[chosen]
+    drawn = drawn._replace(target=own) if drawn.target is None else drawn
+    told = None if settings.label_dropout is None else own.masked_fill(without, classes)
+    lower = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        torch.manual_seed(seed)
-        chosen, level, xi = (torch.from_numpy(array).to(device) for array in (index, sigma, normals))
-        loss = loss_of(state.network, images[chosen], level, xi, sigma_data).mean()
+        torch.manual_seed(seed + group.rank)
+        with lower:
+            answer = raw(state.network, drawn.input, drawn.level, told)
+        loss = objective.error(answer.float(), drawn).mean()
     state.optimiser.zero_grad()
     torch.autograd.backward(loss)
+    total = loss.detach()
+    group.mean([total, *(parameter.grad for parameter in state.network.parameters() if parameter.grad is not None)])
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.optimiser.step()
     old = settings.forgetting_at(state.step)
@@ -276,38 +274,27 @@ def _advance(state: _State, images: torch.Tensor, settings: Settings, sigma_data
         for mean, now in zip(state.average.parameters(), state.network.parameters(), strict=True):
             mean.lerp_(now, 1.0 - old)
     state.step += 1
-    return float(loss.detach())
+    return float(total)
 
 
-def _name(step: int) -> str:
-    return f"checkpoint-{step:08d}.safetensors"
+def tensorboard(path: str | os.PathLike[str]) -> Callable[[int, float], None]:
+    """A ``watch`` that writes each step's loss for TensorBoard into a folder.
 
+    Raises
+    ------
+    MissingExtra
+        Without tensorboard.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtra("logging for TensorBoard", "tensorboard") from None
+    writer = SummaryWriter(os.fspath(path))
 
-def _keep(path: Path, state: _State, identity: Mapping[str, Any]) -> None:
-    """Write a checkpoint; its record goes last, and only then are older tensors removed."""
-    sha256 = write_tensors(path / _name(state.step), state.tensors())
-    record = {"format": _FORMAT, "step": state.step, "sha256": sha256, "loss": state.loss, "seconds": state.seconds, **identity}
-    write_json(path / _RECORD, record)
-    for old in path.glob("checkpoint-*.safetensors"):
-        if old.name != _name(state.step):
-            old.unlink(missing_ok=True)
+    def watch(step: int, loss: float) -> None:
+        writer.add_scalar("loss", loss, step)
 
-
-def _resume(path: Path, state: _State, identity: Mapping[str, Any]) -> None:
-    """Go on from the checkpoint of a folder, if there is one and it is of the same run."""
-    if not (path / _RECORD).exists():
-        return
-    record = read_record(path / _RECORD, _FORMAT, step=int, sha256=str, loss=float, seconds=float, settings=dict, network=dict, data=dict)
-    for part in ("settings", "network", "data"):
-        old, new = record[part], identity[part]
-        for key in sorted(set(old) | set(new)):
-            if old.get(key) != new.get(key):
-                raise BadInput(
-                    f"{str(path)!r} holds a run with {key} = {old.get(key)!r}, this one has {new.get(key)!r}; "
-                    "give the same value, another folder, or resume=False to start anew"
-                )
-    state.restore(read_tensors(path / _name(record["step"]), record["sha256"], state.shapes()))
-    state.step, state.loss, state.seconds = record["step"], record["loss"], record["seconds"]
+    return watch
 
 
 def _versions() -> dict[str, Any]:

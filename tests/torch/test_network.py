@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
 
 import sdekit as sk
-from sdekit.torch.network import NetworkDenoiser, precondition, unet, unet_config
-from sdekit.torch.training import Settings, draw, loss_of
+from sdekit.torch.losses import Denoising
+from sdekit.torch.network import NetworkDenoiser, precondition, raw, unet, unet_config
+from sdekit.torch.training import Settings, draw
 
 pytestmark = pytest.mark.images
 SHAPE = (1, 8, 8)
@@ -118,24 +120,58 @@ def test_configurations_are_checked():
 def test_loss_is_the_weighted_error_of_the_denoiser(denoise, y):
     rng = np.random.default_rng(1)
     x0 = y.float()
-    normals = torch.from_numpy(rng.standard_normal(x0.shape)).float()
+    normals = torch.from_numpy(rng.standard_normal((1, *x0.shape))).float()
     sigma = torch.tensor([0.05, 0.8, 20.0])
+    objective = Denoising(SPREAD)
+    drawn = objective.draw(x0, normals, ndtr((np.log(sigma.double().numpy()) + 1.2) / 1.2))
     with torch.no_grad():
-        loss = loss_of(denoise.network, x0, sigma, normals, SPREAD)
-    level = sigma.reshape(-1, 1, 1, 1)
-    error = (denoise(x0 + level * normals, sigma) - x0).square().flatten(1).mean(1)
+        loss = objective.error(raw(denoise.network, drawn.input, drawn.level), drawn)
+    error = (denoise(x0 + sigma.reshape(-1, 1, 1, 1) * normals[0], sigma) - x0).square().flatten(1).mean(1)
     weight = (sigma**2 + SPREAD**2) / (sigma * SPREAD) ** 2
     assert torch.allclose(loss, weight * error, rtol=2e-3)
 
 
 def test_levels_follow_the_declared_law():
     settings = Settings(batch=1000, log_sigma=(-1.2, 1.2))
-    logs = np.log(np.concatenate([draw(step, 10, SHAPE, settings)[1] for step in range(20)]).astype(float))
+    uniforms = np.concatenate([draw(step, 10, SHAPE, settings)[1] for step in range(20)])
+    zeros = torch.zeros(len(uniforms), 1)
+    logs = 4.0 * Denoising(SPREAD).draw(zeros, zeros[None], uniforms).level.numpy()
     assert np.mean(logs) == pytest.approx(-1.2, abs=0.01)  # stratified: far inside 1.2 / sqrt(20000) * 4
     assert np.std(logs) == pytest.approx(1.2, abs=0.01)
-    index, _, normals, _ = draw(3, 10, SHAPE, settings)
+    index, _, normals, _, dropped = draw(3, 10, SHAPE, settings)
     again = draw(3, 10, SHAPE, settings)
     assert set(index) == set(range(10))
     assert np.array_equal(normals, again[2])
     assert not np.array_equal(normals, draw(4, 10, SHAPE, settings)[2])
     assert np.std(normals.astype(float)) == pytest.approx(1.0, abs=0.02)
+    assert not dropped.any()
+    assert np.mean(draw(3, 10, SHAPE, Settings(batch=1000, label_dropout=0.25))[4]) == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_class_is_given_to_the_network_and_none_is_the_last(y):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = unet(unet_config(SHAPE, num_class_embeds=4)).eval()
+    denoise = NetworkDenoiser(network, SHAPE, SPREAD, classes=3)
+    c_skip, c_out, c_in, told = precondition(0.7, SPREAD)
+
+    def formula(labels):
+        with torch.no_grad():
+            answer = network((c_in * y).float(), torch.full((3,), told), torch.tensor(labels)).sample
+        return c_skip * y + c_out * answer.double()
+
+    for made, labels in (
+        (denoise, [3, 3, 3]),
+        (denoise.given(None), [3, 3, 3]),
+        (denoise.given(1), [1, 1, 1]),
+        (denoise.given([2, 0, 1]), [2, 0, 1]),
+    ):
+        assert torch.allclose(made(y, 0.7), formula(labels), rtol=0.0, atol=1e-6)
+    assert denoise.label == 3
+    for label in (3, -1, 0.5, [[0]]):
+        with pytest.raises(sk.BadInput, match="must be an integer, or integers"):
+            denoise.given(label)
+    with pytest.raises(sk.BadInput, match="2 labels for 3 data"):
+        denoise.given([0, 1])(y, 0.7)
+    with pytest.raises(sk.BadInput, match="trained without classes"):
+        NetworkDenoiser(network, SHAPE, SPREAD).given(1)

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +16,12 @@ import pytest
 import torch
 
 import sdekit as sk
-from sdekit.torch import training
+from sdekit.torch import checkpoint, training
 from sdekit.torch.data import digits
+from sdekit.torch.group import Group
+from sdekit.torch.levels import Importance
+from sdekit.torch.losses import Classification, Denoising
+from sdekit.torch.matching import Matching
 from sdekit.torch.models import load
 
 pytestmark = pytest.mark.images
@@ -89,18 +96,23 @@ def test_stopped_and_resumed_is_bitwise_the_same(whole, images, tmp_path, last):
     assert weights(tmp_path) == weights(whole)
 
 
-def test_killed_and_resumed_is_bitwise_the_same(whole, images, tmp_path):
+def test_killed_again_and_again_and_resumed_is_bitwise_the_same(whole, images, tmp_path):
+    """kill -9 before the first checkpoint, at one, and between two, in one folder; each time by a child of one program."""
     program = (
         "import os, signal, sys\n"
         "import torch\n"
         "from sdekit.torch import digits, train\n"
         "torch.set_num_threads(1)\n"
+        "images = digits()\n"
         f"run = {RUN!r}\n"
-        "train(digits(), sys.argv[1], watch=lambda step, loss: os.kill(os.getpid(), signal.SIGKILL) if step == 6 else None, **run)\n"
+        "for last in (2, 4, 6, 9):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        train(images, sys.argv[1], watch=lambda step, _: step == last and os.kill(os.getpid(), signal.SIGKILL), **run)\n"
+        "    print(os.waitpid(child, 0)[1], open(sys.argv[1] + '/checkpoint.json').read().split('step\": ')[1][0] if last > 2 else 0)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=300, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-    assert json.loads((tmp_path / "checkpoint.json").read_text())["step"] == 4
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, timeout=300, check=False, text=True)
+    assert ended.stdout.split("\n")[:4] == [f"{int(signal.SIGKILL)} {step}" for step in (0, 4, 4, 8)], ended.stderr
     training.train(images, tmp_path, **RUN)
     assert weights(tmp_path) == weights(whole)
 
@@ -111,8 +123,8 @@ def test_killed_between_tensors_and_record_goes_on_from_the_checkpoint_before(wh
             raise Stopped
         return write_json(path, record)
 
-    write_json = training.write_json
-    monkeypatch.setattr(training, "write_json", killed)
+    write_json = checkpoint.write_json
+    monkeypatch.setattr(checkpoint, "write_json", killed)
     with pytest.raises(Stopped):
         training.train(images, tmp_path, **RUN)
     monkeypatch.undo()
@@ -219,7 +231,7 @@ def test_a_folder_that_cannot_be_made(images, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_no_result(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "loss_of", lambda network, x0, *rest: x0.new_full((len(x0),), torch.nan).requires_grad_())
+    monkeypatch.setattr(Denoising, "error", lambda self, answer, drawn: torch.nan * answer.flatten(1).mean(1))
     with pytest.raises(sk.BadInput, match=r"the loss is nan at step 1; .* start anew with rate below 0\.002"):
         training.train(images, tmp_path, **RUN)
     assert list(tmp_path.iterdir()) == []
@@ -232,6 +244,10 @@ def test_settings_are_checked(images, tmp_path):
         ({"averaging": 1.0}, "averaging = 1.0"),
         ({"stpes": 3}, "unknown setting of train 'stpes'; did you mean 'steps'"),
         ({"every": 0}, "every = 0"),
+        ({"precision": "float16"}, "unknown precision 'float16'; did you mean"),
+        ({"label_dropout": 1.5}, "label_dropout = 1.5 must lie in"),
+        ({"label_dropout": 0.1, "loss": Classification(0.7, 10)}, "label_dropout goes with a denoiser, not with Classification"),
+        ({"log_sigma": (0.0, 1.0), "loss": Denoising(0.7)}, "leave log_sigma out"),
     ):
         with pytest.raises(sk.BadInput, match=message):
             training.train(images, tmp_path, **{**RUN, **wrong})
@@ -249,3 +265,111 @@ def test_rate_rises_and_falls():
     assert 0.0 < rates[-1] < 1e-6
     assert settings.forgetting_at(0) == 0.1
     assert settings.forgetting_at(10**6) == settings.averaging
+
+
+@pytest.mark.parametrize("extra", ["psld", "classifier", "classes"])
+def test_every_kind_of_network_is_trained_resumed_and_read(images, tmp_path, extra):
+    psld = sk.catalogue.psld()
+    changes = {
+        "psld": {"loss": Matching(psld, images.spread, of="eps", weighting="likelihood", start="given", levels=Importance())},
+        "classifier": {"loss": Classification(images.spread, 10)},
+        "classes": {"label_dropout": 0.5},
+    }[extra]
+    run = {**RUN, **changes, "steps": 6}
+    made = training.train(images, tmp_path / "whole", **run)
+    with pytest.raises(Stopped):
+        training.train(images, tmp_path / "cut", **run, watch=stop_at(5))
+    training.train(images, tmp_path / "cut", **run)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    parameters = dict(made.network.named_parameters())
+    if extra == "psld":
+        assert (made.network.config.in_channels, made.network.config.out_channels) == (2, 2)
+        assert sk.sample(psld, made, method=sk.methods.sscs(), grid=sk.grids.karras(3), n=2).status == ("ok", "ok")
+        with pytest.raises(sk.BadInput, match="weighting = 'likelihood', this one has 'eps'"):
+            training.train(images, tmp_path / "cut", **{**run, "loss": replace(run["loss"], weighting="eps")})
+    elif extra == "classifier":
+        assert torch.allclose(made(torch.zeros(2, 1, 8, 8), 0.5).exp().sum(1), torch.ones(2))
+    else:
+        assert len(parameters["class_embedding.weight"]) == 11
+        assert not torch.equal(made.given(1)(torch.zeros(1, 1, 8, 8), 0.5), made(torch.zeros(1, 1, 8, 8), 0.5))
+
+
+def test_label_dropout_trains_the_class_none(images, tmp_path):
+    """Only rows of the embedding that were seen move; all labels left out move only the last."""
+    moved = {}
+    for share in (0.0, 1.0):
+        made = training.train(images, tmp_path / str(share), **{**RUN, "steps": 2, "label_dropout": share})
+        state = checkpoint.State(made.record["network"], 0, "cpu")
+        moved[share] = (made.network.class_embedding.weight - state.network.class_embedding.weight).abs().amax(1) > 0.0
+    assert not moved[0.0][-1]
+    assert moved[0.0][:-1].any()
+    assert moved[1.0].nonzero().tolist() == [[10]]
+
+
+def test_low_precision_is_near_and_keeps_the_weights_whole(images, tmp_path):
+    """bfloat16 in the network's products: the first loss within 2 %, the gradient another, the weights still float32."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        found = []
+        run = {**RUN, "steps": 2, "precision": precision}
+        made = training.train(images, tmp_path / precision, **run, watch=lambda _, loss, to=found: to.append(loss))
+        losses[precision] = found[0]
+        assert made.dtype == torch.float32
+    assert losses["float32"] != losses["bfloat16"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_two_processes_are_one_on_the_joint_batch(images, tmp_path):
+    """torchrun's variables, Gloo: with dropout off the weights agree to rounding, while a part of the batch alone gives others."""
+    quiet = {**RUN, "network": {**SMALL, "dropout": 0.0}, "steps": 3, "every": 2, "rate": 1e-4, "warm_up": 0}
+    program = (
+        f"import sys\nimport torch\nfrom sdekit.torch import digits, train\ntorch.set_num_threads(1)\ntrain(digits(), sys.argv[1], **{quiet!r})\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in (0, 1):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, "-c", program, str(tmp_path / "two")]
+        started.append(subprocess.Popen(command, env={**os.environ, **place}, stderr=subprocess.PIPE, text=True))
+    for process in started:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    one = training.train(images, tmp_path / "one", **quiet)
+    two, part = load(tmp_path / "two"), training.train(images, tmp_path / "part", **{**quiet, "batch": 2})
+    start = checkpoint.State(one.record["network"], 0, "cpu").network
+
+    def apart(a, b):
+        pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        return sum(float((left - right).square().sum()) for left, right in pairs) ** 0.5
+
+    assert two.record["loss"] == pytest.approx(one.record["loss"], rel=1e-5)
+    assert apart(two.network, one.network) < 0.02 * apart(one.network, start)
+    assert apart(part.network, one.network) > 0.2 * apart(one.network, start)
+
+
+def test_parts_of_a_batch():
+    assert [Group(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    with pytest.raises(sk.BadInput, match="batch = 4 must be a multiple of 3"):
+        Group(0, 3).share(4)
+
+
+def test_tensorboard_writes_each_loss(images, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"sdekit\[tensorboard\]"):
+        training.tensorboard(tmp_path)
+    rows, library = [], types.ModuleType("torch.utils.tensorboard")
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "log")
+
+        def add_scalar(self, *row):
+            rows.append(row)
+
+    library.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", library)
+    training.train(images, tmp_path / "run", **{**RUN, "steps": 3}, watch=training.tensorboard(tmp_path / "log"))
+    assert [(name, step) for name, _, step in rows] == [("loss", 1), ("loss", 2), ("loss", 3)]
+    assert all(loss > 0.0 for _, loss, _ in rows)

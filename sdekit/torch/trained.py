@@ -1,0 +1,164 @@
+r"""What training gives beside a denoiser: the score of the whole state, a classifier of noisy data, and the way from a loss to its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from .._array import is_torch
+from ..errors import BadInput, unknown
+from ..record import from_record
+from .levels import levels_of
+from .losses import Classification, Denoising, Loss
+from .matching import Matching
+from .network import NetworkDenoiser, as_labels, precondition, raw
+
+import torch  # isort: skip  (after .network, which says what to install)
+
+__all__ = ["NetworkClassifier", "NetworkScore", "loss_of", "model_of"]
+
+
+class _Network:
+    """A network with a shape of its data and a record."""
+
+    def __init__(self, network: torch.nn.Module, shape: Sequence[int], record: Mapping[str, Any] | None = None) -> None:
+        self.network = network
+        self.shape: tuple[int, ...] = tuple(int(v) for v in shape)
+        self.record: dict[str, Any] = dict(record or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the network's numbers."""
+        return next(self.network.parameters()).dtype
+
+
+class NetworkScore(_Network):
+    r"""``score(z, t)``, the k blocks :math:`A z + B N(C z)` of the score of the state, by a network trained on one process.
+
+    It takes the place of a denoiser in :func:`sdekit.sample`, as :class:`~sdekit.denoiser.StateScore` does.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        ``N(x, level)``: tensors (n, k * channels, ...) and (n,) to (n, blocks * channels, ...).
+    shape : tuple of int
+        Shape of one block of one datum.
+    loss : Matching
+        What it was trained on: the process, and what the answer stands for.
+    record : mapping, optional
+
+    Raises
+    ------
+    BadInput
+        At a call, for blocks of another shape, or a time outside (0, T].
+    """
+
+    of_state = True
+
+    def __init__(self, network: torch.nn.Module, shape: Sequence[int], loss: Matching, record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(network, shape, record)
+        self.loss, self.process = loss, loss.process
+
+    def __call__(self, z: Any, t: float) -> Any:
+        """The score at z (k, n, *shape), of its shape, type and library; no gradient is recorded."""
+        if not is_torch(z):
+            host = np.asarray(z, float)
+            return self(torch.from_numpy(host), t).numpy()
+        if tuple(z.shape[:1]) + tuple(z.shape[2:]) != (self.process.k, *self.shape):
+            raise BadInput(f"z has shape {tuple(z.shape)}; this network takes ({self.process.k}, n, {', '.join(map(str, self.shape))})")
+        with torch.no_grad():
+            maps = self.loss.maps(np.array([t], float))
+            C, A, B = (torch.from_numpy(table[0]).to(z.device, z.dtype) for table in maps[:3])
+            told = precondition(torch.tensor(maps.sigma), self.loss.spread)[3].to(self.device, self.dtype).expand(z.shape[1])
+            joined = torch.tensordot(C, z, 1).transpose(0, 1).flatten(1, 2)
+            answer = raw(self.network, joined.to(self.device, self.dtype), told).to(z.device, z.dtype)
+            blocks = answer.reshape(z.shape[1], self.loss.blocks, *self.shape).transpose(0, 1)
+            return torch.tensordot(A, z, 1) + torch.tensordot(B, blocks, 1)
+
+
+class NetworkClassifier(_Network):
+    r"""``log p(c | y)`` of noisy data :math:`y = x_0 + \sigma n`, for classifier guidance on any process.
+
+    Since :math:`p(c | z_t)` depends on the state through ``y`` alone, the gradient in the state is
+    :math:`\nabla_z = (S^{-1}\psi / SNR)\, \nabla_y`, and in a denoiser's place
+    :math:`D_c = D + w\,\sigma^2\, \nabla_y \log p(c | y)`, exact for ``w = 1``.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        ``N(x, level)``: tensors (n, *shape) and (n,) to (n, classes, ...), whose mean over the pixels is the logit.
+    shape : tuple of int
+    loss : Classification
+    record : mapping, optional
+    """
+
+    def __init__(self, network: torch.nn.Module, shape: Sequence[int], loss: Classification, record: Mapping[str, Any] | None = None) -> None:
+        super().__init__(network, shape, record)
+        self.loss, self.classes = loss, loss.classes
+
+    def _logs(self, y: torch.Tensor, sigma: Any) -> torch.Tensor:
+        if tuple(y.shape[1:]) != self.shape:
+            raise BadInput(f"y has shape {tuple(y.shape)}; this network takes (n, {', '.join(map(str, self.shape))})")
+        level = torch.as_tensor(sigma, dtype=y.dtype, device=y.device).expand(y.shape[0])
+        _, _, c_in, told = precondition(level, self.loss.spread)
+        x = c_in.reshape(-1, *[1] * len(self.shape)) * y
+        logits = raw(self.network, x.to(self.device, self.dtype), told.to(self.device, self.dtype)).flatten(2).mean(2)
+        return torch.log_softmax(logits.to(y.device, y.dtype), 1)
+
+    def __call__(self, y: Any, sigma: Any) -> Any:
+        """Log-probabilities (n, classes) at y (n, *shape) and sigma, a number or (n,)."""
+        if not is_torch(y):
+            return self(torch.from_numpy(np.asarray(y, float)), sigma).numpy()
+        with torch.no_grad():
+            return self._logs(y, sigma)
+
+    def gradient(self, y: Any, sigma: Any, label: Any) -> Any:
+        r""":math:`\nabla_y \log p(c | y)` (n, *shape) for a class, or a class each (n,)."""
+        if not is_torch(y):
+            return self.gradient(torch.from_numpy(np.asarray(y, float)), sigma, label).numpy()
+        chosen = torch.as_tensor(as_labels(label, self.classes), device=y.device).expand(y.shape[0])
+        with torch.enable_grad():
+            point = y.detach().requires_grad_(True)
+            logs = self._logs(point, sigma).gather(1, chosen[:, None]).sum()
+            return torch.autograd.grad(logs, point)[0]
+
+
+def model_of(loss: Loss, network: torch.nn.Module, shape: Sequence[int], record: Mapping[str, Any], classes: int | None) -> Any:
+    """The model that a network trained on ``loss`` is."""
+    if isinstance(loss, Matching):
+        return NetworkScore(network, shape, loss, record)
+    if isinstance(loss, Classification):
+        return NetworkClassifier(network, shape, loss, record)
+    if isinstance(loss, Denoising):
+        return NetworkDenoiser(network, shape, loss.spread, record, classes)
+    raise BadInput(f"loss = {loss!r} must be Denoising, Matching or Classification")
+
+
+def loss_of(record: Mapping[str, Any]) -> Loss:
+    """The loss that ``as_dict`` wrote.
+
+    Raises
+    ------
+    BadInput
+        For an unknown kind, or entries that are missing, too many or out of range.
+    """
+    kinds: dict[str, Any] = {made.kind: made for made in (Denoising, Classification, Matching)}
+    entries = dict(record)
+    kind = entries.pop("kind", None)
+    if kind not in kinds:
+        raise unknown("kind of objective", kind, kinds)
+    known = {entry.name for entry in fields(kinds[kind])}
+    if set(entries) != known:
+        raise BadInput(f"objective {kind!r} has the entries {sorted(entries)}; it must have {sorted(known)}")
+    if kind == Matching.kind:
+        entries |= {"process": from_record(entries["process"]), "levels": levels_of(entries["levels"])}
+    made: Loss = kinds[kind](**entries)
+    return made
