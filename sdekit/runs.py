@@ -1,11 +1,15 @@
-"""Sampling into a folder: shards by sample id, a manifest that lists what is done, a picture; a killed run goes on where it was."""
+"""Sampling into a folder: shards by sample id, a manifest that lists what is done; a killed run goes on where it was.
+
+Several workers share a folder: shard ``i`` belongs to worker ``i mod size``, each worker lists its own shards in a manifest of its own, and the first
+joins them at the end.  Noise is addressed by sample id, so that the samples do not depend on the number of workers.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,9 +25,37 @@ from .record import to_record
 from .sampling import prepare, sample
 from .solve import Event
 
-__all__ = ["FORMAT", "load_samples", "sample_to"]
+__all__ = ["FORMAT", "Alone", "World", "load_samples", "sample_to"]
 
 FORMAT = "sdekit.samples/1"
+
+
+class World(Protocol):
+    """Workers that share a run: see :func:`sdekit.torch.distributed.world`."""
+
+    rank: int
+    size: int
+
+    def barrier(self) -> None:
+        """Wait until all workers are here."""
+        ...
+
+    def total(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The sum of float64 arrays over the workers, for each of them."""
+        ...
+
+
+class Alone:
+    """One worker."""
+
+    rank, size = 0, 1
+
+    def barrier(self) -> None:
+        """Nobody to wait for."""
+
+    def total(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The values."""
+        return values
 
 
 def sample_to(
@@ -37,13 +69,15 @@ def sample_to(
     shard: int = 256,
     settings: Mapping[str, Any] | None = None,
     watch: Callable[[int, Event], None] | None = None,
+    world: World | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Draw samples ``0 .. n-1`` into a folder, skipping those that are there already.
 
     Parameters
     ----------
     out : path
-        Receives ``samples-*.safetensors`` (tensors ``x`` and ``nfe``), ``manifest.json`` and, for images, ``grid.png``.
+        Receives ``samples-*.safetensors`` (tensors ``x`` and ``nfe``) and ``manifest.json``.
     process, denoise, plan
         As for :func:`sdekit.sample`.
     n, seed, shard : int
@@ -52,11 +86,15 @@ def sample_to(
         What identifies the run beside the process and the seed: a folder that holds another run is refused.
     watch : callable, optional
         Called as ``watch(first_id, event)`` after each move.
+    world : World, optional
+        The workers that share the folder.  A run may be resumed by another number of workers.
+    **options
+        ``dtype``, ``device``, ``batch`` and ``start`` of :func:`sdekit.sample`.
 
     Returns
     -------
     dict
-        The manifest.
+        The manifest.  Its ``statistics`` are the number of finite samples, the mean and the mean square of their elements, in float64.
 
     Raises
     ------
@@ -72,27 +110,62 @@ def sample_to(
         "grid": _identity(plan.grid), "transforms": [_identity(transform) for transform in plan.transforms],
         "nfe": nfe, "seed": seed, "shard": shard, **(settings or {}),
     }  # fmt: skip
-    numpy = importlib.metadata.version("numpy")
-    manifest: dict[str, Any] = {"format": FORMAT, "version": __version__, "numpy": numpy, "run": identity, "shards": {}}
-    if (path / "manifest.json").exists():
-        manifest["shards"] = _done(path, identity)
-    write_json(path / "manifest.json", manifest)
-    for first in range(0, n, shard):
-        name, ids = f"samples-{first:07d}.safetensors", np.arange(first, min(first + shard, n))
-        if manifest["shards"].get(name, {}).get("n") == len(ids):
+    world = Alone() if world is None else world
+    own = path / ("manifest.json" if world.rank == 0 else _part(world.rank))
+    known = _known(path, identity)
+    manifest: dict[str, Any] = {"format": FORMAT, "version": __version__, "numpy": importlib.metadata.version("numpy"), "run": identity}
+    manifest["shards"] = known if world.rank == 0 else {}
+    if world.rank == 0:
+        write_json(own, manifest)
+    world.barrier()  # all have read what was there, and the first has listed it
+    for stale in path.glob(_part("*")) if world.rank == 0 else ():
+        if int(stale.stem.split("-")[1]) >= world.size:
+            stale.unlink()
+    for i, first in enumerate(range(0, n, shard)):
+        name, ids = _shard(first), np.arange(first, min(first + shard, n))
+        if i % world.size != world.rank or known.get(name, {}).get("n") == len(ids):
             continue
 
         def shown(event: Event, first: int = first) -> None:
             if watch is not None:
                 watch(first, event)
 
-        made = sample(process, denoise, plan=plan, ids=ids, seed=seed, watch=shown)
+        made = sample(process, denoise, plan=plan, ids=ids, seed=seed, watch=shown, **options)
         data = safetensors.save({"x": np.ascontiguousarray(to_host(made.x)), "nfe": made.nfe})
         bad = [int(i) for i, status in zip(ids, made.status, strict=True) if status != "ok"]
         entry = {"n": len(ids), "sha256": write_bytes(path / name, data), "nonfinite": bad}
         manifest["shards"] = dict(sorted({**manifest["shards"], name: entry}.items()))
-        write_json(path / "manifest.json", manifest)
-    return manifest
+        write_json(own, manifest)
+    world.barrier()
+    if world.rank == 0:
+        manifest["shards"] = dict(sorted(_known(path, identity).items()))
+    manifest["statistics"] = _statistics(path, [_shard(first) for i, first in enumerate(range(0, n, shard)) if i % world.size == world.rank], world)
+    if world.rank == 0:
+        write_json(own, manifest)
+        for part in path.glob(_part("*")):
+            part.unlink()
+    world.barrier()
+    return read_json(path / "manifest.json", FORMAT)
+
+
+def _shard(first: int) -> str:
+    return f"samples-{first:07d}.safetensors"
+
+
+def _part(rank: object) -> str:
+    return f"manifest-{rank}.json"
+
+
+def _statistics(path: Path, names: list[str], world: World) -> dict[str, float]:
+    """Number, mean and mean square over the shards of all workers, from one sum over them."""
+    sums = np.zeros(4)
+    for name in names:
+        x = np.asarray(_safetensors().load(read_bytes(path / name))["x"], float)
+        x = x.reshape(len(x), -1)
+        x = x[np.all(np.isfinite(x), axis=1)]
+        sums += (len(x), x.size, np.sum(x), np.sum(x * x))
+    n, size, one, two = world.total(sums).tolist()
+    return {"n": int(n), "mean": one / max(size, 1.0), "mean_square": two / max(size, 1.0)}
 
 
 def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
@@ -105,7 +178,7 @@ def load_samples(out: str | Path) -> np.ndarray[Any, Any]:
     """
     path = Path(out)
     parts = []
-    for name, entry in sorted(_shards(path, read_json(path / "manifest.json", FORMAT)).items()):
+    for name, entry in sorted(_shards(path / "manifest.json", read_json(path / "manifest.json", FORMAT)).items()):
         data = read_bytes(path / name)
         if sha256(data) != entry["sha256"]:
             raise BadInput(f"{str(path / name)!r} was changed since it was written: its sha256 is not the manifest's; remove it and sample again")
@@ -134,9 +207,16 @@ def _identity(part: Any) -> Any:
         return getattr(part, "name", None) or repr(part)
 
 
-def _done(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The shards of an earlier run of the same settings that are whole."""
-    manifest = read_json(path / "manifest.json", FORMAT)
+def _known(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The shards of an earlier run of the same settings that are whole, whoever listed them."""
+    found: dict[str, Any] = {}
+    for listed in sorted([*path.glob("manifest.json"), *path.glob(_part("*"))]):
+        found |= _done(path, listed, identity)
+    return found
+
+
+def _done(path: Path, listed: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = read_json(listed, FORMAT)
     before = manifest.get("run")
     before = before if isinstance(before, dict) else {}
     for key in identity:
@@ -144,11 +224,11 @@ def _done(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
             raise BadInput(
                 f"{str(path)!r} holds another run: {key} was {_short(before.get(key))}, now {_short(identity[key])}; choose another folder"
             )
-    shards = _shards(path, manifest)
+    shards = _shards(listed, manifest)
     return {name: entry for name, entry in shards.items() if (path / name).exists() and sha256(read_bytes(path / name)) == entry["sha256"]}
 
 
-def _shards(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _shards(listed: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's list of shards, if it has the form of one."""
     shards = manifest.get("shards")
     if isinstance(shards, dict) and all(
@@ -156,7 +236,7 @@ def _shards(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         for name, entry in shards.items()
     ):
         return shards
-    raise BadInput(f"{str(path / 'manifest.json')!r} does not list shards as this version writes them: it is damaged; remove the folder's content")
+    raise BadInput(f"{str(listed)!r} does not list shards as this version writes them: it is damaged; remove the folder's content")
 
 
 def _short(value: Any) -> str:

@@ -97,13 +97,16 @@ def _plain(data: Any) -> Any:
 
 
 @contextmanager
-def bar(as_json: bool, total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr: a function that moves it forward."""
+def bar(quiet: bool, total: int, what: str, images: int = 0) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr: a function that moves it forward; with ``images`` it tells how many of them are made in a second."""
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=what, disable=as_json, leave=False, file=sys.stderr) as bar:
+    with tqdm(total=total, desc=what, disable=quiet, leave=False, file=sys.stderr) as shown:
 
         def forward(count: int) -> None:
-            bar.update(count)
+            shown.update(count)
+            rate = shown.format_dict["rate"] or shown.n / max(shown.format_dict["elapsed"], 1e-9)
+            if images:
+                shown.set_postfix_str(f"{images * rate / total:.3g} images/s", refresh=False)
 
         yield forward

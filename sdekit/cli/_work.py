@@ -21,24 +21,41 @@ def sample(
     n: Annotated[int, typer.Option("--n", min=1, help="Samples.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     out: Out = Path("out"),
+    device: Annotated[str | None, typer.Option("--device", metavar="cpu|cuda|...", help="Where to run; the model's own when absent.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", metavar="float32|float64", help="Of the state.")] = None,
+    precision: Annotated[str | None, typer.Option("--precision", metavar="float32|bfloat16|float16", help="Of the network.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network first.")] = False,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples run together; results do not depend on it.")] = None,
     param: Param = None,
     as_json: Json = False,
 ) -> None:
     """Draw samples of a model with any process: a PNG grid, the samples (safetensors) and a manifest; a killed run goes on when repeated.
 
     Example: sdekit sample psld --model digits --steps 20 --n 64 -o out/
+
+    Several workers: torchrun --nproc-per-node 8 -m sdekit sample psld --n 50000 --device cuda -o out/
     """
     from ..pictures import write_grid
     from ..plans import run
     from ..runs import load_samples, sample_to
+    from ..torch.distributed import local_device, world
 
     process = process_of(which, param)
     plan = run(pick("grid", grid, grids())(steps), pick("method", method, methods())())
-    denoise = _model(model)
+    place = local_device(device)
+    denoise = _model(model, place, precision, compiled)
     settings = {"model": model, "sha256": denoise.record.get("sha256")}
-    shard = 256
-    with bar(as_json, -(-n // shard) * len(plan.grid.times(process)), "sampling") as forward:
-        manifest = sample_to(out, process, denoise, plan, n=n, seed=seed, shard=shard, settings=settings, watch=lambda _, __: forward(1))
+    settings |= {name: value for name, value in (("dtype", dtype), ("precision", precision)) if value is not None}
+    shard, moves = 256, len(plan.grid.times(process))
+    with world(device) as workers:
+        mine = -(-(-(-n // shard) - workers.rank) // workers.size)
+        with bar(as_json or workers.rank > 0, mine * moves, "sampling", min(n, mine * shard)) as forward:
+            manifest = sample_to(
+                out, process, denoise, plan, n=n, seed=seed, shard=shard, settings=settings, watch=lambda _, __: forward(1), world=workers,
+                device=place, dtype=dtype, batch=batch,
+            )  # fmt: skip
+        if workers.rank > 0:
+            return
     picture = write_grid(out / "grid.png", load_samples(out)[: min(n, 64)], denoise.record.get("data", {}).get("range", (-1.0, 1.0)))
     bad = sum(len(entry["nonfinite"]) for entry in manifest["shards"].values())
     data = {"out": str(out), "n": n, "nfe": manifest["run"]["nfe"], "grid": str(picture), "nonfinite": bad}
@@ -47,10 +64,11 @@ def sample(
         raise typer.Exit(1)
 
 
-def _model(name: str) -> Any:
+def _model(name: str, device: str | None, precision: str | None, compiled: bool) -> Any:
     from ..torch import models
 
-    return models.load(name)
+    denoise = models.load(name)
+    return denoise.prepared(device, precision, compiled)
 
 
 @app.command()
