@@ -33,6 +33,7 @@ except ImportError:
 __all__ = ["NetworkDenoiser", "as_labels", "precondition", "raw", "shapes_of", "unet", "unet_config"]
 
 _LEVELS = (1e-3, 1e3)  # the network is told a level inside; beyond, c_skip and c_out alone follow sigma
+_PRECISIONS = ("float64", "float32", "bfloat16", "float16")
 _LARGEST = 1024  # of any number, and _LONGEST of any list, in a network's configuration: a damaged one must not fill the memory
 _LONGEST = 8
 
@@ -118,6 +119,26 @@ class NetworkDenoiser:
         for wanted in (device, dtype):
             if wanted is not None:
                 self.network.to(wanted)
+        return self
+
+    def prepared(self, device: Any = None, precision: str | None = None, compiled: bool = False) -> NetworkDenoiser:
+        """For a run: on a device, in a precision ("float32", "bfloat16", "float16", "float64"), compiled by torch.
+
+        The state keeps its own precision: arguments are cast on the way in, answers on the way out.
+
+        Raises
+        ------
+        BadInput
+            For a device that torch does not have, or another precision.
+        """
+        if precision is not None and precision not in _PRECISIONS:
+            raise unknown("precision", precision, _PRECISIONS)
+        try:
+            self.to(None if device is None else torch.device(device), None if precision is None else getattr(torch, precision))
+        except (RuntimeError, AssertionError) as error:
+            raise BadInput(f"device = {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+        if compiled:
+            self.network.compile()
         return self
 
     def __call__(self, y: Any, sigma: Any) -> Any:

@@ -3,7 +3,6 @@
 Each must give a recipe, or BadInput or Refuted with one line, within two seconds of processor time and without touching anything outside.
 """
 
-# ruff: noqa: T201
 import argparse
 import collections
 import os
