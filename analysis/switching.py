@@ -22,6 +22,8 @@ from .orders import reference_flow
 
 Array = NDArray[np.float64]
 
+_POWERS = 10_000
+
 __all__ = ["Operator", "Switching", "first_ratio", "mode_switching", "restart_operator"]
 
 
@@ -94,10 +96,21 @@ class Operator:
         """Moduli of the eigenvalues, falling; the first is 1."""
         return np.sort(np.abs(np.linalg.eigvals(self.matrix)))[::-1]
 
-    @property
+    @cached_property
     def rate(self) -> float:
-        """The second eigenvalue: what a cycle leaves of an error in the long run."""
-        return float(self.eigenvalues[1])
+        """The second eigenvalue: what a cycle leaves of an error in the long run.
+
+        By powers: noise and a monotone map are totally positive, so all eigenvalues are positive and simple.
+        """
+        error, rate = np.linspace(-1.0, 1.0, len(self.matrix)), 0.0
+        for _ in range(_POWERS):
+            error = self.matrix @ error
+            error -= np.mean(error)
+            before, rate = rate, float(np.linalg.norm(error))
+            error /= rate
+            if abs(rate - before) <= 1e-12 * rate:
+                break
+        return rate
 
     def mass(self, law: Law) -> Array:
         """Masses of the bins under data of ``law`` plus noise of level ``low``."""
