@@ -121,7 +121,7 @@ def table_of(scheduler: Any) -> Table:
     """
     config = _config(scheduler)
     known = {key: config[key] for key in _BETAS if config.get(key) is not None}
-    if not known or "flow" in str(config.get("prediction_type", "")):
+    if not {"beta_start", "beta_end", "beta_schedule", "trained_betas"} & set(known):
         rule = "a network of flow matching is wrapped by sdekit.torch.adapters.Flow"
         raise BadInput(f"the configuration of {config.get('_class_name', 'the scheduler')} names no betas (keys: {', '.join(_BETAS[:5])}); {rule}")
     count = whole("num_train_timesteps", known.get("num_train_timesteps", 1000), 2)

@@ -231,12 +231,12 @@ def test_schedules_are_those_of_diffusers():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}, "FlowMatchEulerDiscreteScheduler names no betas.*adapters.Flow"),
-        ({"num_train_timesteps": 10**12}, "num_train_timesteps = 1000000000000 is more than 100000"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}, "FlowMatchEulerDiscreteScheduler names no betas.*adapters.Flow"),
+        ({**BETAS, "num_train_timesteps": 10**12}, "num_train_timesteps = 1000000000000 is more than 100000"),
         ({"beta_schedule": "curved"}, "diffusers refuses the schedule"),
         ({"trained_betas": [0.1, "x"]}, "diffusers refuses the schedule"),
         ({"trained_betas": [0.1, 1.5]}, "abar must hold at least two values that decrease"),
-        ({"num_train_timesteps": 10, "prediction_type": "noise"}, "unknown prediction_type 'noise'"),
+        ({**BETAS, "prediction_type": "noise"}, "unknown prediction_type 'noise'"),
         ("linear", "scheduler = 'linear' must be a scheduler of diffusers"),
     ],
 )
