@@ -83,8 +83,6 @@ class Restart:
         points, K, _, high = self.intervals[j]
         levels = np.linspace(high ** (1 / 7), float(process.sigma_eff(node)) ** (1 / 7), points) ** 7
         back = (*(float(t) for t in process.time_of(np.array([high, *levels[1:-1]]))), node)
-        if not np.all(np.diff(back) < 0.0):
-            raise BadInput(f"{points} points do not fit between the levels {levels[-1]:g} and {high:g}; use fewer")
         legs = [1 + _MOST * j + cycle for cycle in range(K)]
         return [move for leg in legs for move in (Jump(node, back[0], self.scale, leg), Run(method, back, leg))]
 
