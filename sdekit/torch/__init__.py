@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazily
 
 if TYPE_CHECKING:
-    from . import data, levels, losses, metrics, models, network, training
+    from . import data, features, levels, losses, metrics, models, network, training
     from .data import Images, digits
     from .levels import Importance, LogNormal, Uniform
     from .losses import Classification, Denoising
@@ -33,6 +33,7 @@ __all__ = [
     "Uniform",
     "data",
     "digits",
+    "features",
     "frechet",
     "gaussian_baseline",
     "judge",
