@@ -44,6 +44,9 @@ def sample(
     plan = run(pick("grid", grid, grids())(steps), pick("method", method, methods())())
     place = local_device(device)
     denoise = _model(model, place, precision, compiled)
+    own = getattr(denoise, "process", process)
+    if not own.compare(process).same:
+        raise BadInput(f"model {model!r} was trained on another {own.name} than {which} with these parameters, and samples that one only")
     settings = {"model": model, "sha256": denoise.record.get("sha256")}
     settings |= {name: value for name, value in (("dtype", dtype), ("precision", precision)) if value is not None}
     shard, moves = 256, len(plan.grid.times(process))
@@ -74,29 +77,53 @@ def _model(name: str, device: str | None, precision: str | None, compiled: bool)
 @app.command()
 def train(
     which: Which,
-    data: Annotated[str, typer.Option("--data", metavar="digits")] = "digits",
+    data: Annotated[str, typer.Option("--data", metavar="digits|patches|DIR|FILE.npz", help="Images; folders in DIR are classes.")] = "digits",
     out: Out = Path("ckpt"),
     steps: Annotated[int | None, typer.Option("--steps", min=1)] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1)] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    size: Annotated[int | None, typer.Option("--size", min=1, help="Side of patches (32), or to scale DIR's images to.")] = None,
+    classes: Annotated[bool, typer.Option("--classes", help="Train on the classes too; a tenth of them is left out.")] = False,
+    native: Annotated[bool, typer.Option("--native", help="A network on the whole state of NAME, which samples NAME only.")] = False,
+    device: Annotated[str, typer.Option("--device", metavar="cpu|cuda|...")] = "cpu",
+    precision: Annotated[str, typer.Option("--precision", metavar="float32|bfloat16")] = "float32",
+    log: Annotated[Path | None, typer.Option("--tensorboard", metavar="DIR", help="Write losses for TensorBoard.")] = None,
+    param: Param = None,
     as_json: Json = False,
 ) -> None:
-    """Train a denoiser on images; goes on where it was killed.  One denoiser serves every process, so NAME is edm.
+    """Train a denoiser on images; goes on where it was killed.  One denoiser serves every process, so NAME is edm, unless --native.
 
-    Example: sdekit train edm --data digits -o ckpt/
+    Example: sdekit train edm --data digits -o ckpt/        Example: sdekit train psld --native --data patches -o psld/
+
+    Several workers: torchrun --nproc-per-node 8 -m sdekit train edm --data photos/ --size 64 --device cuda -o ckpt/
     """
-    if which != "edm":
+    if which != "edm" and not native:
         raise BadInput(
             f"train {which!r}: a denoiser D(y; sigma) is trained once, as edm, and then samples any process: sdekit sample {which} --model {out}"
         )
-    from ..torch import data as images
-    from ..torch import training
+    from ..torch import matching, training
 
-    chosen = pick("data", data, {"digits": images.digits})()
-    settings: dict[str, Any] = {} if steps is None else {"steps": steps}
-    denoise = training.train(chosen, out, seed=seed, progress=not as_json, **settings)
+    chosen = _images(data, size)
+    given: dict[str, Any] = {"steps": steps, "batch": batch, "label_dropout": 0.1 if classes else None, "precision": precision}
+    loss = matching.Matching(process_of(which, param), chosen.spread) if native else None
+    denoise = training.train(
+        chosen, out, loss=loss, seed=seed, progress=not as_json, device=device, watch=None if log is None else training.tensorboard(log),
+        **{name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
     record = denoise.record
     summary = {"out": str(out), "parameters": record["parameters"], "loss": record["loss"], "seconds": record["seconds"], "sha256": record["sha256"]}
     show(as_json, summary, f"{out}: {record['parameters']:,} parameters, loss {record['loss']:.4f}, {record['seconds']:.0f} s")
+
+
+def _images(data: str, size: int | None) -> Any:
+    from ..torch import sources
+    from ..torch.data import digits
+
+    if Path(data).is_dir():
+        return sources.folder(data, size=size)
+    if data.endswith(".npz"):
+        return sources.from_npz(data)
+    return pick("data", data, {"digits": digits, "patches": lambda: sources.patches(size or 32)})()
 
 
 @app.command()

@@ -18,7 +18,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -30,7 +30,7 @@ try:
 except ImportError:
     raise MissingExtra("sdekit.torch", "torch") from None
 
-__all__ = ["NetworkDenoiser", "as_labels", "precondition", "raw", "shapes_of", "unet", "unet_config"]
+__all__ = ["Network", "NetworkDenoiser", "as_labels", "precondition", "raw", "shapes_of", "unet", "unet_config"]
 
 _LEVELS = (1e-3, 1e3)  # the network is told a level inside; beyond, c_skip and c_out alone follow sigma
 _PRECISIONS = ("float64", "float32", "bfloat16", "float16")
@@ -48,61 +48,19 @@ def precondition(sigma: Any, sigma_data: float) -> tuple[Any, Any, Any, Any]:
     return sigma_data * sigma_data / total, sigma * sigma_data / root, 1.0 / root, 0.25 * told
 
 
-class NetworkDenoiser:
-    r"""``denoise(y, sigma) -> E[x_0 \mid x_0 + \sigma n = y]`` by a trained network.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        ``F(x, c_noise)``: tensors (batch, *shape) and (batch,) to a tensor (batch, *shape), or to an object that holds it as ``.sample``.
-    shape : tuple of int
-        Shape of one datum.
-    sigma_data : float
-        Spread of the data that the network was trained on.
-    record : mapping, optional
-        What is known of its training.
-    classes : int, optional
-        Of a network that takes labels ``0 .. classes - 1``, and ``classes`` for none: it denoises without a class until :meth:`given` one.
+class Network:
+    """A network with the shape of its data and a record of its training.
 
     Attributes
     ----------
     device, dtype
         Of the network; :func:`sdekit.sample` gives its state the same.
-    label : int or tensor (n,), or None
-        The class that it denoises.
-
-    Raises
-    ------
-    BadInput
-        If ``sigma_data`` is not positive; at a call, for a ``y`` or ``sigma`` of another shape.
-
-    References
-    ----------
-    T. Karras, M. Aittala, T. Aila, S. Laine, Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (arXiv:2206.00364).
     """
 
-    def __init__(
-        self, network: torch.nn.Module, shape: Sequence[int], sigma_data: float, record: Mapping[str, Any] | None = None, classes: int | None = None
-    ) -> None:
+    def __init__(self, network: torch.nn.Module, shape: Sequence[int], record: Mapping[str, Any] | None = None) -> None:
         self.network = network
         self.shape: tuple[int, ...] = tuple(int(v) for v in shape)
-        self.sigma_data = positive("sigma_data", sigma_data)
         self.record: dict[str, Any] = dict(record or {})
-        self.classes, self.label = classes, classes
-
-    def given(self, label: Any) -> NetworkDenoiser:
-        """``E[x_0 | y, class]``: the same network for one class, or for a class each of a batch (n,); None is no class.
-
-        Raises
-        ------
-        BadInput
-            If the network takes no classes, or a label is not one of them.
-        """
-        if self.classes is None:
-            raise BadInput("this network was trained without classes; train one with label_dropout, or load 'digits_classes'")
-        made = copy.copy(self)
-        made.label = self.classes if label is None else as_labels(label, self.classes)
-        return made
 
     @property
     def device(self) -> torch.device:
@@ -114,14 +72,14 @@ class NetworkDenoiser:
         """Type of the network's numbers."""
         return next(self.network.parameters()).dtype
 
-    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> NetworkDenoiser:
-        """The same denoiser on another device or in another precision; the network itself moves."""
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> Self:
+        """The same model on another device or in another precision; the network itself moves."""
         for wanted in (device, dtype):
             if wanted is not None:
                 self.network.to(wanted)
         return self
 
-    def prepared(self, device: Any = None, precision: str | None = None, compiled: bool = False) -> NetworkDenoiser:
+    def prepared(self, device: Any = None, precision: str | None = None, compiled: bool = False) -> Self:
         """For a run: on a device, in a precision ("float32", "bfloat16", "float16", "float64"), compiled by torch.
 
         The state keeps its own precision: arguments are cast on the way in, answers on the way out.
@@ -140,6 +98,59 @@ class NetworkDenoiser:
         if compiled:
             self.network.compile()
         return self
+
+
+class NetworkDenoiser(Network):
+    r"""``denoise(y, sigma) -> E[x_0 \mid x_0 + \sigma n = y]`` by a trained network.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        ``F(x, c_noise)``: tensors (batch, *shape) and (batch,) to a tensor (batch, *shape), or to an object that holds it as ``.sample``.
+    shape : tuple of int
+        Shape of one datum.
+    sigma_data : float
+        Spread of the data that the network was trained on.
+    record : mapping, optional
+        What is known of its training.
+    classes : int, optional
+        Of a network that takes labels ``0 .. classes - 1``, and ``classes`` for none: it denoises without a class until :meth:`given` one.
+
+    Attributes
+    ----------
+    label : int or tensor (n,), or None
+        The class that it denoises.
+
+    Raises
+    ------
+    BadInput
+        If ``sigma_data`` is not positive; at a call, for a ``y`` or ``sigma`` of another shape.
+
+    References
+    ----------
+    T. Karras, M. Aittala, T. Aila, S. Laine, Elucidating the Design Space of Diffusion-Based Generative Models, 2022 (arXiv:2206.00364).
+    """
+
+    def __init__(
+        self, network: torch.nn.Module, shape: Sequence[int], sigma_data: float, record: Mapping[str, Any] | None = None, classes: int | None = None
+    ) -> None:
+        super().__init__(network, shape, record)
+        self.sigma_data = positive("sigma_data", sigma_data)
+        self.classes, self.label = classes, classes
+
+    def given(self, label: Any) -> NetworkDenoiser:
+        """``E[x_0 | y, class]``: the same network for one class, or for a class each of a batch (n,); None is no class.
+
+        Raises
+        ------
+        BadInput
+            If the network takes no classes, or a label is not one of them.
+        """
+        if self.classes is None:
+            raise BadInput("this network was trained without classes; train one with label_dropout, or load 'digits_classes'")
+        made = copy.copy(self)
+        made.label = self.classes if label is None else as_labels(label, self.classes)
+        return made
 
     def __call__(self, y: Any, sigma: Any) -> Any:
         """The denoised data, of the shape, type and library of ``y``; no gradient is recorded.

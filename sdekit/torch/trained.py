@@ -14,33 +14,14 @@ from ..record import from_record
 from .levels import levels_of
 from .losses import Classification, Denoising, Loss
 from .matching import Matching
-from .network import NetworkDenoiser, as_labels, precondition, raw
+from .network import Network, NetworkDenoiser, as_labels, precondition, raw
 
 import torch  # isort: skip  (after .network, which says what to install)
 
 __all__ = ["NetworkClassifier", "NetworkScore", "loss_of", "model_of"]
 
 
-class _Network:
-    """A network with a shape of its data and a record."""
-
-    def __init__(self, network: torch.nn.Module, shape: Sequence[int], record: Mapping[str, Any] | None = None) -> None:
-        self.network = network
-        self.shape: tuple[int, ...] = tuple(int(v) for v in shape)
-        self.record: dict[str, Any] = dict(record or {})
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network lives."""
-        return next(self.network.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type of the network's numbers."""
-        return next(self.network.parameters()).dtype
-
-
-class NetworkScore(_Network):
+class NetworkScore(Network):
     r"""``score(z, t)``, the k blocks :math:`A z + B N(C z)` of the score of the state, by a network trained on one process.
 
     It takes the place of a denoiser in :func:`sdekit.sample`, as :class:`~sdekit.denoiser.StateScore` does.
@@ -84,7 +65,7 @@ class NetworkScore(_Network):
             return torch.tensordot(A, z, 1) + torch.tensordot(B, blocks, 1)
 
 
-class NetworkClassifier(_Network):
+class NetworkClassifier(Network):
     r"""``log p(c | y)`` of noisy data :math:`y = x_0 + \sigma n`, for classifier guidance on any process.
 
     Since :math:`p(c | z_t)` depends on the state through ``y`` alone, the gradient in the state is

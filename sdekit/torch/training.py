@@ -21,9 +21,11 @@ import numpy as np
 
 from ..errors import BadInput, MissingExtra, finite, positive, unknown, whole
 from ..files import folder
+from ..runs import World
 from .checkpoint import RECORD, State, keep, resume_from
 from .data import Images
-from .group import Group, joined
+from .distributed import local_device, world
+from .group import mean_over, share
 from .losses import Denoising, Loss
 from .models import load, save
 from .network import raw, unet_config
@@ -168,21 +170,22 @@ def train(
     config = unet_config((inside, *data.shape[1:]), **{**shape, **(network or {})})
     parts = {"settings": asdict(chosen), "network": config, "data": data.as_dict(), "objective": objective.as_dict()}
     identity = json.loads(json.dumps(parts))
-    with joined(device) as group:
-        group.share(chosen.batch)
-        state = State(config, chosen.seed, device)
+    place = local_device(str(device))
+    with world(str(device)) as workers:
+        share(chosen.batch, workers)
+        state = State(config, chosen.seed, place)
         path = folder(out)
         if resume:
             resume_from(path, state, identity)
-        elif group.rank == 0:
+        elif workers.rank == 0:
             (path / RECORD).unlink(missing_ok=True)
             (path / "model.json").unlink(missing_ok=True)
-        group.wait()
-        _run(data, path, state, chosen, objective, group, identity, every=every, progress=progress, watch=watch)
-        if group.rank == 0:
+        workers.barrier()
+        _run(data, path, state, chosen, objective, workers, identity, every=every, progress=progress, watch=watch)
+        if workers.rank == 0:
             save(state.average, path, data.shape, identity, loss=state.loss, seconds=round(state.seconds, 1), versions=_versions())
-        group.wait()
-    return load(path, device=device)
+        workers.barrier()
+    return load(path, device=place)
 
 
 def _objective(data: Images, loss: Loss | None, chosen: Settings, given: Mapping[str, Any]) -> Loss:
@@ -197,7 +200,7 @@ def _objective(data: Images, loss: Loss | None, chosen: Settings, given: Mapping
 
 
 def _run(
-    data: Images, path: Path, state: State, settings: Settings, objective: Loss, group: Group, identity: Mapping[str, Any], *,
+    data: Images, path: Path, state: State, settings: Settings, objective: Loss, workers: World, identity: Mapping[str, Any], *,
     every: int, progress: bool, watch: Callable[[int, float], None] | None,
 ) -> None:  # fmt: skip
     """All steps that are left, with a checkpoint after each ``every`` and after the last."""
@@ -205,13 +208,13 @@ def _run(
 
     device = next(state.network.parameters()).device
     images, labels = (torch.from_numpy(array.copy()).to(device) for array in (data.train, data.train_labels))
-    batch, first = settings.batch, group.rank == 0
+    batch, first = settings.batch, workers.rank == 0
     with tqdm(
         total=settings.steps * batch, initial=state.step * batch, unit="img", desc=f"train {data.name}", disable=not (progress and first)
     ) as bar:
         start = time.perf_counter() - state.seconds
         while state.step < settings.steps:
-            loss = _advance(state, images, labels, data.classes, settings, objective, group)
+            loss = _advance(state, images, labels, data.classes, settings, objective, workers)
             if not math.isfinite(loss):
                 raise BadInput(f"the loss is {loss} at step {state.step}; it must stay finite: start anew with rate below {settings.rate:g}")
             state.loss = loss if math.isnan(state.loss) else 0.99 * state.loss + 0.01 * loss
@@ -247,26 +250,26 @@ def draw(step: int, count: int, shape: tuple[int, ...], settings: Settings, norm
     return index, uniforms, xi, seed, rng.random(settings.batch) < (settings.label_dropout or 0.0)
 
 
-def _advance(state: State, images: torch.Tensor, labels: torch.Tensor, classes: int, settings: Settings, objective: Loss, group: Group) -> float:
+def _advance(state: State, images: torch.Tensor, labels: torch.Tensor, classes: int, settings: Settings, objective: Loss, workers: World) -> float:
     """One step; returns the batch's loss."""
-    device, share = images.device, group.share(settings.batch)
+    device, part = images.device, share(settings.batch, workers)
     index, uniforms, xi, seed, dropped = draw(state.step, len(images), tuple(images.shape[1:]), settings, objective.normals)
-    chosen, noise, without = (torch.from_numpy(array).to(device) for array in (index[share], xi[:, share], dropped[share]))
+    chosen, noise, without = (torch.from_numpy(array).to(device) for array in (index[part], xi[:, part], dropped[part]))
     for parameters in state.optimiser.param_groups:
         parameters["lr"] = settings.rate_at(state.step)
-    drawn, own = objective.draw(images[chosen], noise, uniforms[share]), labels[chosen]
+    drawn, own = objective.draw(images[chosen], noise, uniforms[part]), labels[chosen]
     drawn = drawn._replace(target=own) if drawn.target is None else drawn
     told = None if settings.label_dropout is None else own.masked_fill(without, classes)
     lower = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
     with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        torch.manual_seed(seed + group.rank)
+        torch.manual_seed(seed + workers.rank)
         with lower:
             answer = raw(state.network, drawn.input, drawn.level, told)
         loss = objective.error(answer.float(), drawn).mean()
     state.optimiser.zero_grad()
     torch.autograd.backward(loss)
     total = loss.detach()
-    group.mean([total, *(parameter.grad for parameter in state.network.parameters() if parameter.grad is not None)])
+    mean_over(workers, [total, *(parameter.grad for parameter in state.network.parameters() if parameter.grad is not None)])
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
     state.optimiser.step()
     old = settings.forgetting_at(state.step)

@@ -18,7 +18,7 @@ import torch
 import sdekit as sk
 from sdekit.torch import checkpoint, training
 from sdekit.torch.data import digits
-from sdekit.torch.group import Group
+from sdekit.torch.group import share
 from sdekit.torch.levels import Importance
 from sdekit.torch.losses import Classification, Denoising
 from sdekit.torch.matching import Matching
@@ -297,10 +297,10 @@ def test_every_kind_of_network_is_trained_resumed_and_read(images, tmp_path, ext
 def test_label_dropout_trains_the_class_none(images, tmp_path):
     """Only rows of the embedding that were seen move; all labels left out move only the last."""
     moved = {}
-    for share in (0.0, 1.0):
-        made = training.train(images, tmp_path / str(share), **{**RUN, "steps": 2, "label_dropout": share})
+    for dropped in (0.0, 1.0):
+        made = training.train(images, tmp_path / str(dropped), **{**RUN, "steps": 2, "label_dropout": dropped})
         state = checkpoint.State(made.record["network"], 0, "cpu")
-        moved[share] = (made.network.class_embedding.weight - state.network.class_embedding.weight).abs().amax(1) > 0.0
+        moved[dropped] = (made.network.class_embedding.weight - state.network.class_embedding.weight).abs().amax(1) > 0.0
     assert not moved[0.0][-1]
     assert moved[0.0][:-1].any()
     assert moved[1.0].nonzero().tolist() == [[10]]
@@ -350,9 +350,10 @@ def test_two_processes_are_one_on_the_joint_batch(images, tmp_path):
 
 
 def test_parts_of_a_batch():
-    assert [Group(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    workers = [types.SimpleNamespace(rank=rank, size=3) for rank in range(3)]
+    assert [share(6, worker) for worker in workers] == [slice(0, 2), slice(2, 4), slice(4, 6)]
     with pytest.raises(sk.BadInput, match="batch = 4 must be a multiple of 3"):
-        Group(0, 3).share(4)
+        share(4, workers[0])
 
 
 def test_tensorboard_writes_each_loss(images, tmp_path, monkeypatch):
@@ -373,3 +374,24 @@ def test_tensorboard_writes_each_loss(images, tmp_path, monkeypatch):
     training.train(images, tmp_path / "run", **{**RUN, "steps": 3}, watch=training.tensorboard(tmp_path / "log"))
     assert [(name, step) for name, _, step in rows] == [("loss", 1), ("loss", 2), ("loss", 3)]
     assert all(loss > 0.0 for _, loss, _ in rows)
+
+
+def test_the_command_line_trains_on_folders_classes_and_states(tmp_path, capsys):
+    from PIL import Image
+
+    from sdekit.cli import main
+
+    for i in range(6):
+        (tmp_path / "photos" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 8, 3), 40 * i, np.uint8)).save(tmp_path / "photos" / "ab"[i % 2] / f"{i}.png")
+    common = ["--data", str(tmp_path / "photos"), "--size", "8", "--steps", "1", "--batch", "2", "--json"]
+    assert main(["train", "edm", *common, "--classes", "--precision", "bfloat16", "-o", str(tmp_path / "classes")]) == 0
+    made = load(tmp_path / "classes")
+    assert (made.classes, made.shape, made.record["settings"]["precision"]) == (2, (3, 8, 8), "bfloat16")
+    assert main(["train", "psld", "--native", "--param", "Gamma=0.02", *common, "-o", str(tmp_path / "psld")]) == 0
+    assert load(tmp_path / "psld").process.compare(sk.catalogue.psld(Gamma=0.02)).same
+    sample = ["--model", str(tmp_path / "psld"), "--method", "euler", "--steps", "2", "--n", "1", "--json", "-o", str(tmp_path / "out")]
+    assert main(["sample", "psld", "--param", "Gamma=0.02", *sample]) == 0
+    capsys.readouterr()
+    assert main(["sample", "psld", *sample]) == 2
+    assert "was trained on another psld" in capsys.readouterr().err
