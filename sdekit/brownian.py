@@ -34,7 +34,7 @@ class Cell(NamedTuple):
     H: Array
 
 
-def split(cell: Cell, left: float, right: float, normals: Array) -> tuple[Cell, Cell]:
+def split(cell: Cell, left: float | Array, right: float | Array, normals: Array) -> tuple[Cell, Cell]:
     r"""The two parts of ``cell``, of lengths ``left`` and ``right``, by their exact conditional law.
 
     With :math:`h = l + r`, :math:`v = \frac12 \sqrt{lr / (l^3 + r^3)}`, :math:`a = v l^2/h`, :math:`b = v r^2/h`, :math:`c = v/\sqrt3`,
@@ -46,7 +46,7 @@ def split(cell: Cell, left: float, right: float, normals: Array) -> tuple[Cell, 
     Parameters
     ----------
     cell : Cell
-    left, right : float
+    left, right : float, or arrays that broadcast with the cell
         Positive lengths.
     normals : array (2, ...)
         :math:`X_1, X_2`, each of the shape of ``cell.W``.

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._array import is_torch
+from ._array import is_torch, to_host
 from ._array import like as like_
 from .errors import BadInput, unknown
 
 Array = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
-__all__ = ["CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "philox"]
+__all__ = [
+    "CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "draw_each", "philox",
+]  # fmt: skip
 
 PRIOR, METHOD, MOVE, CORRECTOR, PATH, DATA = range(6)
 """Streams: the start of a trajectory, method steps, noise-injecting moves, correctors, Brownian paths, draws from a law."""
@@ -113,23 +115,38 @@ class Addressed:
         """Normals of shape (len(addresses), len(ids), *shape)."""
         ids = as_ids(ids)
         size = int(np.prod(shape, dtype=np.int64))
-        pairs = max(1, -(-size // 2))
-        lines = np.array([(a.stream << 28 | a.leg << 8 | a.slot, a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
+        lines = np.array([(_word(a), a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
         if is_torch(like) and like.device.type != "cpu":
             from .torch.random import normals
 
             return normals(int(self.seed), lines, ids, size, like).reshape(len(lines), len(ids), *shape)
-        out = np.empty((len(lines) * len(ids), pairs, 2))
+        line, sample = np.divmod(np.arange(len(lines) * len(ids)), len(ids))
+        return like_(self._at(lines[line], ids[sample], size).reshape(len(lines), len(ids), *shape), like)
+
+    def each(self, addresses: Sequence[Address], steps: NDArray[np.int64], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
+        """Normals of shape (len(addresses), len(ids), *shape), sample ``i`` at ``steps[i]`` of each address instead of its own step."""
+        ids = as_ids(ids)
+        words = np.array([_word(_checked(a)) for a in addresses], np.uint64)
+        lines = np.stack([np.repeat(words, len(ids)), np.tile(steps.astype(np.uint64), len(words))], axis=1)
+        return like_(self._at(lines, np.tile(ids, len(words)), int(np.prod(shape, dtype=np.int64))).reshape(len(words), len(ids), *shape), like)
+
+    def _at(self, lines: Words, ids: NDArray[np.int64], size: int) -> Array:
+        """Normals (len(ids), size): the two words of ``lines`` and the id of each row."""
+        pairs = max(1, -(-size // 2))
+        out = np.empty((len(ids), pairs, 2))
         key = int(self.seed) & 0xFFFFFFFF, int(self.seed) >> 32
         element = np.arange(pairs, dtype=np.uint64)
         tall, wide = max(1, _CHUNK // pairs), min(pairs, _CHUNK)
         for top in range(0, len(out), tall):
-            line, sample = np.divmod(np.arange(top, min(top + tall, len(out))), len(ids))
-            where, who = lines[line], ids[sample].astype(np.uint64)
+            where, who = lines[top : top + tall], ids[top : top + tall].astype(np.uint64)
             for left in range(0, pairs, wide):
                 counter = [element[None, left : left + wide], who[:, None], where[:, :1], where[:, 1:]]
                 _normals(philox(counter, key), out[top : top + tall, left : left + wide])
-        return like_(out.reshape(len(lines), len(ids), 2 * pairs)[..., :size].reshape(len(lines), len(ids), *shape), like)
+        return out.reshape(len(ids), 2 * pairs)[:, :size]
+
+
+def _word(address: Address) -> int:
+    return address.stream << 28 | address.leg << 8 | address.slot
 
 
 def _checked(address: Address) -> Address:
@@ -159,6 +176,19 @@ def as_noise(seed: Any) -> Noise:
     """``seed`` itself if it is a source of noise, else the addressed source with that seed."""
     made: Noise = seed if hasattr(seed, "draw") else Addressed(seed)
     return made
+
+
+def draw_each(noise: Noise, addresses: Sequence[Address], steps: NDArray[np.int64], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any) -> Any:
+    """Normals (len(addresses), len(ids), *shape) of any source, sample ``i`` at ``steps[i]`` of each address instead of its own step."""
+    if isinstance(noise, Addressed):
+        return noise.each(addresses, steps, ids, shape, like)
+    if isinstance(noise, Fast):
+        return noise.draw(addresses, ids, shape, like)
+    made = np.empty((len(addresses), len(ids), *shape))
+    for step in np.unique(steps):
+        own = np.flatnonzero(steps == step)
+        made[:, own] = to_host(noise.draw([a._replace(step=int(step)) for a in addresses], ids[own], shape))
+    return like_(made, like)
 
 
 class Fast:

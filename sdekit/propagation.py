@@ -122,13 +122,13 @@ class Propagation:
         X = np.swapaxes(np.linalg.solve(big, ones).reshape(*W.shape[:-3], m, k, k), -1, -2)
         end = np.eye(k) - np.einsum("q,...qab,...qbc->...ac", weights, X, W)
         start = np.empty_like(end)
-        self.ends = np.empty(self.lower_s.shape)
-        for i, (a, b) in enumerate(panels.spans):
-            at = np.broadcast_to(np.eye(k), (*end.shape[:-3], k, k))
-            for p in range(a, b):
-                start[..., p, :, :] = at
-                at = at @ end[..., p, :, :]
-            self.ends[..., i, :, :] = at
+        self.ends = np.broadcast_to(np.eye(k), self.lower_s.shape).copy()
+        first, last = np.array(panels.spans).T
+        for p in range(int(np.max(last - first))):
+            some = first + p < last
+            at = first[some] + p
+            start[..., at, :, :] = self.ends[..., some, :, :]
+            self.ends[..., some, :, :] = self.ends[..., some, :, :] @ end[..., at, :, :]
         self.nodes = start[..., None, :, :] @ X
 
     def _generator(self, panels: _Panels) -> Array:
@@ -164,7 +164,12 @@ class Propagation:
     def chol(self) -> Array:
         r"""Lower factors of the noise that each interval adds, :math:`\lambda^2 \int_s^t \Phi(s,r) G G^T \Phi(s,r)^T dr`."""
         columns = (self.loud * np.sqrt(self.measure))[..., None, None] * self.spread
-        return np.stack([triangular(side_by_side(columns[..., a:b, :, :, :])) for a, b in self.panels.spans], axis=-3)
+        made = np.empty(self.lower_s.shape)
+        first, last = np.array(self.panels.spans).T
+        for count in np.unique(last - first).tolist():
+            some = np.flatnonzero(last - first == count)
+            made[..., some, :, :] = triangular(side_by_side(columns[..., first[some][:, None] + np.arange(count), :, :, :]))
+        return made
 
 
 def side_by_side(columns: Array) -> Array:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,7 @@ from .propagation import Loudness, Propagation, loudness, side_by_side
 
 Array = NDArray[np.float64]
 
-__all__ = ["CLOCKS", "EpsilonFlow", "Flow", "Leg", "Point", "Reverse", "Stages", "lagrange"]
+__all__ = ["CLOCKS", "EpsilonFlow", "Flow", "Leg", "Point", "Reverse", "Stages", "lagrange", "number"]
 
 _LOUDEST = 100.0  # highest noise level
 
@@ -36,14 +37,19 @@ CLOCKS: dict[str, Callable[[Array, Array], Array]] = {
 """Variables in which methods interpolate, and place stages: functions of the time and its level."""
 
 
-def lagrange(nodes: Sequence[float], u: Array) -> Array:
-    """Lagrange basis polynomials of ``nodes`` at the points ``u``: (len(nodes), *u.shape)."""
+def lagrange(nodes: Sequence[Any], u: Array) -> Array:
+    """Lagrange basis polynomials of ``nodes`` (numbers, or arrays that broadcast with ``u``) at the points ``u``: (len(nodes), *u.shape)."""
     out = np.ones((len(nodes), *u.shape))
     for j, own in enumerate(nodes):
         for i, other in enumerate(nodes):
             if i != j:
                 out[j] *= (u - other) / (own - other)
     return out
+
+
+def number(values: Array) -> Any:
+    """A float, or numbers of several steps side by side, ready to multiply combinations."""
+    return float(values) if values.ndim == 0 else values[..., None, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +74,16 @@ class Flow:
     sigma: Array
     pull: Array
 
-    def weights(self, nodes: Sequence[float], clock: str = "log") -> Array:
+    def weights(self, nodes: Sequence[Any], clock: str = "log") -> Array:
         """Weights (len(nodes), k) of data interpolated in ``clock`` through ``nodes``; they sum to ``psi_s - gain psi_t``."""
-        return np.asarray(lagrange(nodes, CLOCKS[clock](self.t, self.sigma)) @ self.pull)
+        return np.asarray((lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :]) @ self.pull)[..., 0, :])
 
     def then(self, later: Flow) -> Flow:
         """This step followed by ``later``, which starts where it ends."""
-        t, sigma = np.concatenate([self.t, later.t]), np.concatenate([self.sigma, later.sigma])
+        t, sigma = np.concatenate([self.t, later.t], axis=-1), np.concatenate([self.sigma, later.sigma], axis=-1)
         chol = triangular(np.concatenate([later.gain @ self.chol, later.chol], axis=-1))
-        return Flow(later.gain @ self.gain, chol, t, sigma, np.concatenate([self.pull @ later.gain.T, later.pull]))
+        pull = np.concatenate([self.pull @ np.swapaxes(later.gain, -1, -2), later.pull], axis=-2)
+        return Flow(later.gain @ self.gain, chol, t, sigma, pull)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +109,16 @@ class EpsilonFlow:
     pull: Array
     whole: Array
 
-    def weights(self, nodes: Sequence[float], clock: str = "log") -> Array:
+    def weights(self, nodes: Sequence[Any], clock: str = "log") -> Array:
         """Weights (len(nodes), k, k) of eps interpolated in ``clock`` through ``nodes``."""
-        return np.tensordot(lagrange(nodes, CLOCKS[clock](self.t, self.sigma)), self.pull, axes=1)
+        basis = lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :])[..., 0, :]
+        return np.asarray(np.einsum("...m,...mab->...ab", basis, self.pull))
 
     def then(self, later: EpsilonFlow) -> EpsilonFlow:
         """This step followed by ``later``, which starts where it ends."""
-        t, sigma = np.concatenate([self.t, later.t]), np.concatenate([self.sigma, later.sigma])
+        t, sigma = np.concatenate([self.t, later.t], axis=-1), np.concatenate([self.sigma, later.sigma], axis=-1)
         chol = triangular(np.concatenate([later.back @ self.chol, later.chol], axis=-1))
-        pull = np.concatenate([later.back @ self.pull, later.pull])
+        pull = np.concatenate([later.back[..., None, :, :] @ self.pull, later.pull], axis=-3)
         return EpsilonFlow(later.back @ self.back, chol, t, sigma, pull, later.whole + later.back @ self.whole)
 
 
@@ -118,17 +126,19 @@ class EpsilonFlow:
 class Point:
     """The reverse equation at one time: what a row needs there.
 
+    Each array has the leading axes of the time, if several steps are taken side by side.
+
     Attributes
     ----------
-    t, sigma : float
+    t, sigma : float, or arrays (n, 1, 1) for n steps side by side
     psi, chol, observe : arrays (k,), (k, k), (1, k)
         Of the kernel.
     F, pull, noise : arrays (k, k), (k, k), (k, q)
         Forward drift, ``c G G^T`` and ``noise G``.
     """
 
-    t: float
-    sigma: float
+    t: Any
+    sigma: Any
     psi: Array
     chol: Array
     observe: Array
@@ -137,13 +147,14 @@ class Point:
     noise: Array
 
     @property
-    def u(self) -> float:
+    def u(self) -> Any:
         """``-log sigma_eff``."""
-        return -float(np.log(self.sigma))
+        return self.on("log")
 
-    def on(self, clock: str) -> float:
+    def on(self, clock: str) -> Any:
         """Where the point is on ``clock``, one of ``CLOCKS``."""
-        return float(CLOCKS[clock](np.asarray(self.t), np.asarray(self.sigma)))
+        made = CLOCKS[clock](np.asarray(self.t), np.asarray(self.sigma))
+        return float(made) if made.ndim == 0 else made
 
     def drift(self, z: Array, score: Array) -> Array:
         r"""``F z - c G G^T s`` as a combination of registers."""
@@ -151,12 +162,12 @@ class Point:
 
     def score(self, z: Array, data: Array) -> Array:
         """``-S^-1 (z - psi D)``, the score of the state by the denoised data."""
-        gap = solve_lower(self.chol, z - self.psi[:, None] @ data)
+        gap = solve_lower(self.chol, z - self.psi[..., None] @ data)
         return -solve_lower(self.chol, gap, transpose=True)
 
     def data(self, z: Array, score: Array) -> Array:
         """``(psi^T S^-1 z + psi^T s) / SNR``, the denoised data by the score of the state."""
-        return np.asarray(self.observe @ z + self.sigma**2 * self.psi[None] @ score)
+        return np.asarray(self.observe @ z + self.sigma**2 * self.psi[..., None, :] @ score)
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,7 @@ class Reverse:
         return callable(self.noise) or self.noise > 0.0
 
     def leg(self, times: ArrayLike) -> Leg:
-        """All that depends on time, for a run of steps through the decreasing ``times``."""
+        """All that depends on time, for a run of steps through the decreasing ``times`` (steps + 1,), or (steps + 1, n) for n runs side by side."""
         return Leg(self, np.asarray(times, float))
 
     def propagate(self, s: ArrayLike, t: ArrayLike, variance: ArrayLike = 0.0) -> Propagation:
@@ -213,11 +224,11 @@ class Leg:
     """A run of steps through decreasing ``times``, with the kernel, the drift and the propagators of all of them."""
 
     def __init__(self, reverse: Reverse, times: Array) -> None:
-        if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) < 0.0):
+        if times.ndim not in (1, 2) or len(times) < 2 or not np.all(np.diff(times, axis=0) < 0.0):
             raise BadInput(f"times = {times} must be at least two strictly decreasing times")
         self.reverse = reverse
         self.times = times
-        self.ends = bool(times[-1] == 0.0)
+        self.ends = bool(np.all(times[-1] == 0.0))
         self._inner = times[:-1] if self.ends else times
         self._fine: dict[tuple[str, tuple[float, ...]], Leg] = {}
 
@@ -242,22 +253,35 @@ class Leg:
         t = self._inner
         if len(t) < 2:
             return []
-        way = self.reverse.propagate(t[1:], t[:-1])
+        way = self.reverse.propagate(t[1:].ravel(), t[:-1].ravel())
         kernel, k = way.panels.kernel, self.reverse.process.k
         c = 0.5 * (1.0 + way.loud**2)
         pull = (c * way.measure)[..., None] * (way.spread @ (np.swapaxes(way.inner, -1, -2) @ kernel.whitened[..., None]))[..., 0]
-        r, sigma, gain, chol = way.panels.r, kernel.sigma_eff, way.gain, way.chol
-        return [Flow(gain[i], chol[i], r[a:b].ravel(), sigma[a:b].ravel(), pull[a:b].reshape(-1, k)) for i, (a, b) in enumerate(way.panels.spans)]
+        gain, chol = (v.reshape(*t[1:].shape, k, k) for v in (way.gain, way.chol))
+        return [Flow(gain[i], chol[i], *parts) for i, parts in enumerate(self._nodes(way, kernel.sigma_eff, pull))]
+
+    def _nodes(self, way: Propagation, sigma: Array, pull: Array) -> list[tuple[Array, Array, Array]]:
+        """Times, levels and weights of each step's nodes; steps side by side get as many as the longest has, with weights of 0."""
+        r, inner, spans = way.panels.r, pull.shape[2:], way.panels.spans
+        if self._inner.ndim == 1:
+            return [(r[a:b].ravel(), sigma[a:b].ravel(), pull[a:b].reshape(-1, *inner)) for a, b in spans]
+        first, last = np.array(spans).T[..., None]
+        at = first + np.arange(np.max(last - first))
+        inside = (at < last).reshape(*at.shape, *(1,) * (pull.ndim - 1))
+        at, shape = np.minimum(at, last - 1), (*self._inner[1:].shape, -1)
+        return list(zip(r[at].reshape(shape), sigma[at].reshape(shape), (inside * pull[at]).reshape(*shape, *inner), strict=True))
 
     @cached_property
     def _rotation(self) -> Propagation:
-        return Propagation(self.reverse.process, 0.0, self._inner[1:], self._inner[:-1], np.asarray(0.0), self.reverse.breaks)
+        t = self._inner
+        return Propagation(self.reverse.process, 0.0, t[1:].ravel(), t[:-1].ravel(), np.asarray(0.0), self.reverse.breaks)
 
     @cached_property
     def turns(self) -> list[Array]:
         """Rotations ``O`` at the times before 0, identity at the first: ``R = L O`` is the root that an exact ODE step keeps."""
-        turns = [np.eye(self.reverse.process.k)]
-        for end in self._rotation.ends if len(self._inner) > 1 else ():
+        k = self.reverse.process.k
+        turns = [np.eye(k)]
+        for end in self._rotation.ends.reshape(-1, *self._inner.shape[1:], k, k) if len(self._inner) > 1 else ():
             turns.append(end @ turns[-1])
         return turns
 
@@ -276,8 +300,8 @@ class Leg:
         panels = way.panels
         step = process.transition(t[1:], t[:-1])
         back = np.linalg.inv(step.mean)
-        rotation = np.swapaxes(way.nodes, -1, -2) @ np.stack(turns[1:])[panels.owner][:, None]
-        there = np.linalg.inv(process.transition(t[1:][panels.owner, None], panels.r).mean)
+        rotation = np.swapaxes(way.nodes, -1, -2) @ np.stack(turns[1:]).reshape(-1, k, k)[panels.owner][:, None]
+        there = np.linalg.inv(process.transition(t[1:].ravel()[panels.owner, None], panels.r).mean)
         sigma = panels.kernel.sigma_eff
         loud = loudness(self.reverse.noise, sigma)
         spread = there @ process.noise(panels.r)
@@ -286,14 +310,10 @@ class Leg:
         whole = root[1:] - back @ root[:-1]
         if callable(noise):
             columns = (loud * np.sqrt(way.measure))[..., None, None] * spread
-            chol = np.stack([triangular(side_by_side(columns[a:b])) for a, b in panels.spans])
+            chol = np.stack([triangular(side_by_side(columns[a:b])) for a, b in panels.spans]).reshape(back.shape)
         else:
             chol = noise * triangular(back @ step.chol)
-        r = panels.r
-        return [
-            EpsilonFlow(back[i], chol[i], r[a:b].ravel(), sigma[a:b].ravel(), pull[a:b].reshape(-1, k, k), whole[i])
-            for i, (a, b) in enumerate(panels.spans)
-        ]
+        return [EpsilonFlow(back[i], chol[i], *parts, whole[i]) for i, parts in enumerate(self._nodes(way, sigma, pull))]
 
     def stages(self, i: int, clock: str, parts: tuple[float, ...]) -> Stages:
         """Step ``i`` with stages at the given ``parts`` of it, in (0, 1) and increasing, measured on ``clock``."""
@@ -303,15 +323,16 @@ class Leg:
 
     def _refined(self, clock: str, parts: tuple[float, ...]) -> Array:
         t = self._inner
+        part = np.array(parts).reshape(-1, *(1,) * (t.ndim - 1))
         if clock == "time":
-            inner = t[:-1, None] + np.array(parts) * np.diff(t)[:, None]
+            inner = t[:-1, None] + part * np.diff(t, axis=0)[:, None]
         else:
             process = self.reverse.process
             sigma = process.sigma_eff(t)
             on = np.log(sigma) if clock == "log" else sigma
-            level = on[:-1, None] + np.array(parts) * np.diff(on)[:, None]
+            level = on[:-1, None] + part * np.diff(on, axis=0)[:, None]
             inner = process.time_of(np.exp(level) if clock == "log" else level)
-        return np.append(np.concatenate([t[:-1, None], inner], axis=1).ravel(), t[-1])
+        return np.append(np.concatenate([t[:-1, None], inner], axis=1).reshape(-1, *t.shape[1:]), t[-1:], axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,5 +368,6 @@ def points(reverse: Reverse, times: Array, kernel: Kernel) -> list[Point]:
     loud = loudness(reverse.noise, sigma)[..., None, None]
     pull, spread = 0.5 * (1.0 + loud**2) * G @ np.swapaxes(G, -1, -2), loud * G
     return [
-        Point(float(times[i]), float(sigma[i]), kernel.psi[i], kernel.chol[i], observe[i][None], F[i], pull[i], spread[i]) for i in range(len(times))
+        Point(number(times[i]), number(sigma[i]), kernel.psi[i], kernel.chol[i], observe[i][..., None, :], F[i], pull[i], spread[i])
+        for i in range(len(times))
     ]

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._array import dtype_of, is_torch, like, namespace, statuses, unwatched
+from .adaptive import Adapted, March, span
+from .control import Control
 from .errors import BadInput, finite, whole
 from .grids import Grid, karras
 from .law import Law
@@ -22,6 +24,8 @@ from .solve import Event, Program, Saved, program, solve
 from .tableau import Rows
 
 Array = NDArray[np.float64]
+
+_SLOTS = 4096  # most samples under way in an adaptive run
 
 __all__ = ["Samples", "Start", "as_model", "begin_at", "chosen_ids", "prepare", "sample", "shape_of"]
 
@@ -51,10 +55,13 @@ class Samples:
     nfe : int array (n,)
         Model calls of each sample.
     status : tuple of str
-        ``"ok"``, or ``"nonfinite"`` for a sample that holds an infinity or not-a-number.
+        ``"ok"``, or ``"nonfinite"`` for a sample that holds an infinity or not-a-number.  An adaptive run keeps a sample where it stopped:
+        ``"nonfinite"`` before a step whose error is none, ``"h_min"`` and ``"budget"`` where the control's limits are met.
     ids : int array (n,)
     saved : Saved or None
         The state at the times asked for.
+    adapted : Adapted or None
+        How an adaptive run went.
     """
 
     state: Any
@@ -62,6 +69,7 @@ class Samples:
     status: tuple[str, ...]
     ids: NDArray[np.int64]
     saved: Saved | None = None
+    adapted: Adapted | None = None
 
     @property
     def x(self) -> Any:
@@ -94,6 +102,7 @@ def sample(
     method: Method | None = None,
     grid: Grid | None = None,
     plan: Plan | None = None,
+    control: Control | None = None,
     n: int | None = None,
     ids: ArrayLike | None = None,
     shape: Sequence[int] | None = None,
@@ -116,7 +125,10 @@ def sample(
     method, grid : Method and Grid, optional
         ``exponential(2)`` and ``karras(18)`` when absent; or
     plan : Plan, optional
-        in the place of both.
+        in the place of both; or
+    control : Control, optional
+        steps by error control, for each sample its own, from the first time of ``grid`` to its last, or between the process's own ends
+        (:func:`sdekit.adaptive.ends`) and then to the data.
     n : int, or ids : sequence of int
         How many samples, or which: sample ``i`` is the same in every batch, on every device.
     shape : tuple, optional
@@ -134,7 +146,7 @@ def sample(
     save : "all" or sequence of times, optional
         States to keep in ``saved``.
     watch : callable, optional
-        Called with an Event after each move.
+        Called with an Event after each move; with a control after each attempt, with the samples that are done and all samples as numbers.
 
     Returns
     -------
@@ -148,6 +160,10 @@ def sample(
     if not callable(denoise):
         raise BadInput(f"denoise = {denoise!r} must be callable as denoise(y, sigma)")
     blocks, t0 = _given_state(process, start) if isinstance(start, tuple) else (None, None)
+    if control is not None:
+        if method is not None or plan is not None or save is not None:
+            raise BadInput("control chooses method and times itself: give neither method nor plan nor save with it")
+        return _adaptively(process, denoise, control, grid, (n, ids, shape), start, blocks, t0, as_noise(seed), (dtype, device), batch, watch)
     prog = prepare(process, method, grid, plan, t0, bool(getattr(denoise, "of_state", False)))
     chosen = chosen_ids(n, ids, blocks)
     event = shape_of(denoise, process.basis.shape if isinstance(process, Modes) and shape is None else shape, start, blocks)
@@ -174,6 +190,32 @@ def sample(
     kept = None if saves[0] is None else Saved(saves[0].times, xp.concat([s.state for s in saves if s is not None], axis=2))
     nfe = np.full(len(chosen), prog.nfe)
     return Samples(xp.concat(states, axis=1), nfe, tuple(status), chosen, kept)
+
+
+def _adaptively(
+    process: Any, denoise: Any, control: Any, grid: Grid | None, which: tuple[Any, Any, Any], start: Any, blocks: Any, t0: float | None,
+    source: Noise, like_: tuple[Any, Any], batch: int | None, watch: Any,
+) -> Samples:  # fmt: skip
+    _check(process)
+    if isinstance(process, Modes):
+        raise BadInput(f"process {process.name!r} has modes of its own, which adaptive steps do not know yet: give a plan")
+    if not isinstance(control, Control):
+        raise BadInput(f"control = {control!r} must be a Control, such as sdekit.control.gotta_go_fast()")
+    times, data = span(process, grid, t0)
+    chosen, event = chosen_ids(which[0], which[1], blocks), shape_of(denoise, which[2], start, blocks)
+    reference = dtype_of(*like_, denoise) if blocks is None or any(v is not None for v in like_) else blocks
+
+    def begin(a: int, b: int) -> list[Any]:
+        if blocks is not None:
+            return [_cast(block[a:b], reference) for block in blocks]
+        return begin_at(process, times[0], start, chosen[a:b], event, source, reference)
+
+    limit = max(1, min(_SLOTS, (1 << 20) // max(1, int(np.prod(event))))) if batch is None else whole("batch", batch)
+    with unwatched(reference), np.errstate(all="ignore"):
+        of_state = bool(getattr(denoise, "of_state", False))
+        run_ = March(process, control, times, data, as_model(denoise), begin, chosen, source, of_state=of_state, batch=limit, watch=watch)
+        state, nfe, status, adapted = run_.run()
+    return Samples(namespace(state[0]).stack(state), nfe, status, chosen, None, adapted)
 
 
 def _suited(process: Modes, prog: Program, denoise: Any, event: tuple[int, ...]) -> None:

@@ -23,7 +23,7 @@ from .tableau import ByTerms, Rows, Stacked, Step
 
 Array = NDArray[np.float64]
 
-__all__ = ["Event", "Item", "Program", "Saved", "assemble", "program", "solve", "stops_of"]
+__all__ = ["Event", "Item", "Program", "Saved", "assemble", "end_rows", "program", "solve", "stops_of"]
 
 _AHEAD = 1 << 20  # normals drawn ahead of their use
 
@@ -82,7 +82,7 @@ class Program:
         return self._tables[key]
 
 
-def _end(step: Step, noisy: bool) -> Rows:
+def end_rows(step: Step, noisy: bool) -> Rows:
     """The step to the data: first block ``D``, the others drawn or averaged given ``x_0 = D``."""
     data = step.ask(step.z, step.here).data
     gain, chol = step.leg.reverse.process.end(step.t)
@@ -118,7 +118,7 @@ def _items(move: Move, process: Process, state_model: bool, pace: Process | None
     out = []
     for i in range(leg.steps):
         step = Step(leg, i, memory, state_model)
-        rows = _end(step, leg.reverse.noisy) if step.s == 0.0 else move.method.rows(step)
+        rows = end_rows(step, leg.reverse.noisy) if step.s == 0.0 else move.method.rows(step)
         memory = step.kept
         addresses = tuple(Address(METHOD, move.leg, move.first + i, slot) for slot in range(rows.noises))
         out.append(Item(rows, step.t, step.s, addresses, i == 0))

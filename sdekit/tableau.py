@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ._array import is_torch, like, namespace
 from .errors import BadInput
-from .reverse import EpsilonFlow, Flow, Leg, Point, Stages
+from .reverse import EpsilonFlow, Flow, Leg, Point, Stages, number
 
 Array = NDArray[np.float64]
 Terms = tuple[tuple[float, int], ...]
@@ -62,7 +62,7 @@ class Rows:
         Numbers of registers of each kind.
     asks : tuple of Ask
     out : array (k, w)
-        The new state.
+        The new state.  Rows of n steps side by side, each with times of its own, have n as their first axis.
     keep : array (m, w)
         The memory for the next step.
     embedded : array (k, w) or None
@@ -112,17 +112,17 @@ class Step:
         self.kept: list[int] = []
 
     @property
-    def t(self) -> float:
-        """The time at the start of the step."""
-        return float(self.leg.times[self.i])
+    def t(self) -> Any:
+        """The time at the start of the step: a float, or (n, 1, 1) for n steps side by side."""
+        return number(self.leg.times[self.i])
 
     @property
-    def s(self) -> float:
+    def s(self) -> Any:
         """The time at its end, ``s < t``."""
-        return float(self.leg.times[self.i + 1])
+        return number(self.leg.times[self.i + 1])
 
     @property
-    def h(self) -> float:
+    def h(self) -> Any:
         """``t - s``."""
         return self.t - self.s
 
@@ -164,7 +164,7 @@ class Step:
         """
         if self._of_state:
             self._asks.append(Ask(state, point.t))
-            score = np.concatenate([self._new(self._answers) for _ in state])
+            score = np.concatenate([self._new(self._answers) for _ in self.z])
             return Answer(point.data(state, score), score)
         self._asks.append(Ask(point.observe @ state, point.sigma))
         data = self._new(self._answers)
@@ -178,12 +178,12 @@ class Step:
         """The finished step: the new state, what to keep for the next step, and the embedded result if the method has one."""
         order = [*range(self._known), *self._noises, *self._answers]
         width = self._known + _SPARE
-        asks = tuple(Ask(ask.argument[:, order], ask.level) for ask in self._asks)
-        self.kept = [len(part) for part in keep]
-        kept = np.concatenate([np.zeros((0, width)), *keep])[:, order]
-        second = None if embedded is None else embedded[:, order]
+        asks = tuple(Ask(ask.argument[..., order], ask.level) for ask in self._asks)
+        self.kept = [part.shape[-2] for part in keep]
+        kept = np.concatenate([np.zeros((*out.shape[:-2], 0, width)), *keep], axis=-2)[..., order]
+        second = None if embedded is None else embedded[..., order]
         k = self.z.shape[0]
-        return Rows(k, self._known - k, len(self._noises), len(self._answers), asks, out[:, order], kept, second, self._of_state)
+        return Rows(k, self._known - k, len(self._noises), len(self._answers), asks, out[..., order], kept, second, self._of_state)
 
 
 # ---------------------------------------------------------------------------------------------------------------- executors

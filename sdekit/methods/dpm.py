@@ -32,7 +32,7 @@ class _Way:
                 flow = self._flow(j, j + 1)
                 gain = flow.back if isinstance(flow, EpsilonFlow) else flow.gain
                 carried = gain @ self._noise[j] if j else 0.0
-                self._noise.append(carried + flow.chol @ step.noise(len(flow.chol)))
+                self._noise.append(carried + flow.chol @ step.noise(flow.chol.shape[-1]))
         else:
             self._noise *= self._stages.n + 1
 
@@ -42,7 +42,7 @@ class _Way:
     def ask(self, j: int, z: Array) -> Array:
         """The answer at stage ``j``: the data (1, w), or eps (k, w)."""
         answer = self._step.ask(z, self._stages.point(j))
-        return -self._stages.root(j).T @ answer.score if self._of == "eps" else answer.data
+        return -np.swapaxes(self._stages.root(j), -1, -2) @ answer.score if self._of == "eps" else answer.data
 
     def to(self, j: int, answers: Mapping[int, Array]) -> Array:
         """The state at stage ``j`` by the polynomial through the answers, by number of the stage."""
@@ -50,7 +50,7 @@ class _Way:
         weights = flow.weights([self._stages.point(i).u for i in answers])
         out = (flow.back if isinstance(flow, EpsilonFlow) else flow.gain) @ self._step.z + self._noise[j]
         for weight, answer in zip(weights, answers.values(), strict=True):
-            out = out + (weight if self._of == "eps" else weight[:, None]) @ answer
+            out = out + (weight if self._of == "eps" else weight[..., None]) @ answer
         return np.asarray(out)
 
 
@@ -176,11 +176,11 @@ def _ancestral_pair(step: Step, r: float) -> Rows:
     part, full = stages.flow(0, 1), stages.flow(0, 2)
     levels = [stages.point(j).sigma for j in range(3)]
     early = (levels[0] - levels[1]) / (levels[0] - levels[2])
-    xi, later = step.noise(len(part.chol)), step.noise(len(part.chol))
+    xi, later = step.noise(part.chol.shape[-1]), step.noise(part.chol.shape[-1])
     node = [step.here.u]
 
     def to(flow: Flow, data: Array, normals: Array) -> Array:
-        return np.asarray(flow.gain @ step.z + flow.weights(node)[0][:, None] @ data + flow.chol @ normals)
+        return np.asarray(flow.gain @ step.z + flow.weights(node)[0][..., None] @ data + flow.chol @ normals)
 
     first = step.ask(step.z, step.here).data
     second = step.ask(to(part, first, xi), stages.point(1)).data

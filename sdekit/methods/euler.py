@@ -14,7 +14,7 @@ def _rows(step: Step) -> Rows:
     out = step.z - step.h * step.here.drift(step.z, step.ask(step.z, step.here).score)
     if step.leg.reverse.noisy:
         spread = step.here.noise
-        out = out + np.sqrt(step.h) * spread @ step.noise(spread.shape[1])
+        out = out + np.sqrt(step.h) * spread @ step.noise(spread.shape[-1])
     return step.rows(out)
 
 

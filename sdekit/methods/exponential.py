@@ -173,9 +173,9 @@ def er_sde(order: int = 3, power: float | None = None, rule: str = "exact") -> M
 
 def _trapezoid(step: Step) -> Rows:
     roots, flow = step.leg.roots, step.epsilon_flow
-    here = -roots[step.i].T @ step.ask(step.z, step.here).score
+    here = -np.swapaxes(roots[step.i], -1, -2) @ step.ask(step.z, step.here).score
     guess = flow.back @ step.z + flow.whole @ here
-    there = -roots[step.i + 1].T @ step.ask(guess, step.there).score
+    there = -np.swapaxes(roots[step.i + 1], -1, -2) @ step.ask(guess, step.there).score
     return step.rows(flow.back @ step.z + 0.5 * flow.whole @ (here + there), embedded=guess)
 
 

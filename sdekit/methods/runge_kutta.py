@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import unknown
-from ..reverse import CLOCKS, Point, Stages
+from ..reverse import CLOCKS, Point, Stages, number
 from ..tableau import Rows, Step
 from ._record import Method, Orders, constructor
 
 Array = NDArray[np.float64]
 
-__all__ = ["TABLEAUS", "Tableau", "heun", "rho_rk", "runge_kutta"]
+__all__ = ["TABLEAUS", "Tableau", "heun", "lamba", "rho_rk", "runge_kutta"]
 
 
 def _heun(step: Step) -> Rows:
@@ -24,7 +25,7 @@ def _heun(step: Step) -> Rows:
     guess, mean = step.z - step.h * first, step.z
     if step.leg.reverse.noisy:
         a, b = step.here.noise, step.there.noise
-        normals = np.sqrt(step.h) * step.noise(a.shape[1])
+        normals = np.sqrt(step.h) * step.noise(a.shape[-1])
         guess, mean = guess + a @ normals, mean + 0.5 * (a + b) @ normals
     second = step.there.drift(guess, step.ask(guess, step.there).score)
     return step.rows(mean - 0.5 * step.h * (first + second), embedded=guess)
@@ -48,6 +49,37 @@ def heun(noise: float = 0.0) -> Method:
     orders = Orders(ode=2) if noise == 0.0 else Orders(weak=2, strong=1)
     name = "heun" if noise == 0.0 else f"heun(noise={noise:g})"
     return Method(name, _heun, noise=noise, asks=2, orders=orders, reference="Karras et al. 2022, arXiv:2206.00364, Algorithm 1")
+
+
+def _lamba(step: Step) -> Rows:
+    first = step.here.drift(step.z, step.ask(step.z, step.here).score)
+    guess = step.z - step.h * first
+    second = step.there.drift(guess, step.ask(guess, step.there).score)
+    spread = step.here.noise
+    normals = np.sqrt(step.h) * spread @ step.noise(spread.shape[-1]) if step.leg.reverse.noisy else 0.0
+    return step.rows(step.z - 0.5 * step.h * (first + second) + normals, embedded=guess + normals)
+
+
+@constructor
+def lamba(noise: float = 1.0) -> Method:
+    r"""Lamba's pair: Euler-Maruyama, and the same with Heun's drift; the noise is added after both, so that the estimate does not see it.
+
+    .. math:: m = z_t - h f(z_t, t), \qquad z_s = z_t - \tfrac h2 \big[f(z_t, t) + f(m, s)\big] + \sqrt h\, g_t \xi,
+
+    and the embedded result :math:`m + \sqrt h\, g_t \xi`.  Two model calls a step, weak order 1: a baseline.
+
+    Parameters
+    ----------
+    noise : float
+        :math:`\lambda`: 1 for the reverse SDE.
+
+    References
+    ----------
+    Lamba 2003, J. Comput. Appl. Math. 161; Jolicoeur-Martineau et al. 2021, arXiv:2105.14080, the ablation.
+    """
+    name = "lamba" if noise == 1.0 else f"lamba(noise={noise:g})"
+    orders = Orders(ode=2) if noise == 0.0 else Orders(weak=1, strong=1)
+    return Method(name, _lamba, noise=noise, asks=2, orders=orders, reference="Lamba 2003")
 
 
 # ---------------------------------------------------------------------------------------------------------------- tableaus
@@ -157,7 +189,7 @@ def _march(step: Step, tableau: Tableau, points: Sequence[Point], first: Array, 
 
     def mean(weights: Sequence[Fraction]) -> Array:
         parts = [float(w) * v for w, v in zip(weights, slopes, strict=False) if w != 0]
-        return np.sum(parts, axis=0) if parts else np.zeros_like(step.z)
+        return sum(parts, np.zeros_like(step.z))
 
     for i, row in enumerate(tableau.a[1:], 1):
         z = place(i, mean(row))
@@ -174,8 +206,8 @@ def _first(step: Step) -> Array:
 
 def _plain(step: Step, tableau: str) -> Rows:
     table = TABLEAUS[tableau]
-    stages, number = _stages(step, "time", table)
-    points = [stages.point(j) for j in number]
+    stages, places = _stages(step, "time", table)
+    points = [stages.point(j) for j in places]
 
     def place(_: int, slope: Array) -> Array:
         return np.asarray(step.z - step.h * slope)
@@ -235,26 +267,27 @@ def runge_kutta(tableau: str = "rk4") -> Method:
 # ---------------------------------------------------------------------------------------------------------------- exact transfer
 
 
-def _speed(point: Point, clock: str) -> float:
+def _speed(point: Point, clock: str) -> Any:
     """``dt / d clock``."""
     if clock == "time":
         return 1.0
-    fall = float((point.observe @ point.pull @ point.observe.T)[0, 0])  # sigma dsigma/dt, for the ODE
+    fall = number((point.observe @ point.pull @ np.swapaxes(point.observe, -1, -2))[..., 0, 0])  # sigma dsigma/dt, for the ODE
     return point.sigma / fall if clock == "sigma" else -(point.sigma**2) / fall
 
 
 def _transferred(step: Step, tableau: str, clock: str) -> Rows:
     table = TABLEAUS[tableau]
-    stages, number = _stages(step, clock, table)
-    number.append(stages.n)  # the result, -1 below
-    points = [stages.point(j) for j in number]
+    stages, places = _stages(step, clock, table)
+    places.append(stages.n)  # the result, -1 below
+    points = [stages.point(j) for j in places]
     first = _first(step)
-    flows = [stages.epsilon_flow(0, j) for j in number[1:]]
+    flows = [stages.epsilon_flow(0, j) for j in places[1:]]
     pushes = [_speed(point, clock) * point.pull for point in points]
     pushes[1:] = [np.asarray(np.linalg.solve(flow.back, push)) for flow, push in zip(flows, pushes[1:], strict=True)]
-    gone = [np.linalg.solve(stages.root(j).T, stages.root(0).T @ first) for j in number]  # the score if eps stayed as it is
+    kept = np.swapaxes(stages.root(0), -1, -2) @ first
+    gone = [np.linalg.solve(np.swapaxes(stages.root(j), -1, -2), kept) for j in places]  # the score if eps stayed as it is
     h = step.there.on(clock) - step.here.on(clock)
-    eps = -stages.root(0).T @ first
+    eps = -kept
 
     def place(i: int, slope: Array) -> Array:
         flow = flows[max(i - 1, -1)]
@@ -300,6 +333,7 @@ def rho_rk(tableau: str = "rk4", clock: str = "sigma") -> Method:
 SHIPPED = {
     "heun": heun,
     "heun_sde": lambda: heun(noise=1.0),
+    "lamba": lamba,
     "rk4": runge_kutta,
     "bogacki_shampine": lambda: runge_kutta("bogacki_shampine"),
     "rho_rk4": rho_rk,

@@ -62,7 +62,7 @@ def _rows(step: Step, scheme: int) -> Rows:
     places = [0, *parts, 1]
     points = [stages.point(places.index(c)) for c in drift.c]
     spreads = [stages.point(places.index(c)).noise for c in table.at]
-    channels = step.here.noise.shape[1]
+    channels = step.here.noise.shape[-1]
     first, second = step.noise(channels), step.noise(channels)
     increment = np.sqrt(step.h) * first
     area = 0.5 * np.sqrt(step.h) * (first + second / np.sqrt(3.0))  # int_0^h W du / h
@@ -75,7 +75,8 @@ def _rows(step: Step, scheme: int) -> Rows:
     for point, row, spread in zip(points, drift.a, table.spread, strict=True):
         z = step.z - step.h * mix(row, slopes) + mix(spread, areas)
         slopes.append(point.drift(z, step.ask(z, point).score))
-    return step.rows(step.z - step.h * mix(drift.b, slopes) + mix(table.increment, increments) + mix(table.area, areas))
+    out = step.z - step.h * mix(drift.b, slopes) + mix(table.increment, increments) + mix(table.area, areas)
+    return step.rows(out, embedded=step.z - step.h * slopes[0] + step.here.noise @ increment)
 
 
 @constructor
@@ -87,7 +88,7 @@ def sra(scheme: int = 1, noise: float = 1.0) -> Method:
               I_1 &= \sqrt h\,\xi_1, \qquad I_{10} = \tfrac12 h^{3/2} \big(\xi_1 + \xi_2 / \sqrt3\big), \qquad g = \lambda G,
 
     with two normals a step and channel: the first slots are the increments :math:`I_1` of the noise, the others complete its areas
-    :math:`I_{10} = \int_0^h W\,du`.  Two model calls a step; SRA3 has three.
+    :math:`I_{10} = \int_0^h W\,du`.  Two model calls a step, SRA3 has three; the embedded result is Euler-Maruyama's.
 
     Parameters
     ----------
