@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from . import adaptive_plots, bound_plots, bounds, contraction, foreign, plots, switching
     from .adaptive_grids import MeanField, Proportionality, frozen_law, mean_field, proportionality
     from .adaptivity import Loop, control_loop, error_spread, recommended_controller, stability_limit, stationary_law
-    from .adaptive_grids import MeanField, Proportionality, frozen_law, mean_field, proportionality
-    from .adaptivity import Loop, control_loop, error_spread, recommended_controller, stability_limit, stationary_law
     from .audits import AuditReport, Audits, audit
     from .blackbox import Level
     from .budgeting import Budget, Sensitivities, budget, error_gain, sensitivity

@@ -21,7 +21,7 @@ from .wasserstein import partition
 Array = NDArray[np.float64]
 Metric = Callable[[Array, Array], float]
 
-__all__ = ["Distance", "w1_matching", "w2_matching", "w2_sinkhorn", "w2_sliced"]
+__all__ = ["Distance", "sliced", "w1_matching", "w2_matching", "w2_sinkhorn", "w2_sliced"]
 
 _ROUNDS = 3000  # most Sinkhorn iterations
 _SETTLED = 1e-7  # error of a marginal at which they stop; a hundred times as much is still accepted
@@ -111,6 +111,16 @@ def _frames(d: int, directions: int, seed: int) -> Array:
     return np.concatenate([np.linalg.qr(frame)[0] for frame in xi], axis=1)[:, :directions]
 
 
+def sliced(x: Array, y: Array, directions: int, seed: int) -> float:
+    """The sliced W2 alone, of samples (n, d) and (m, d)."""
+    theta = _frames(x.shape[1], directions, seed)
+    x, y = np.sort(x @ theta, axis=0), np.sort(y @ theta, axis=0)
+    if len(x) == len(y):
+        return float(np.sqrt(np.mean((x - y) ** 2)))
+    left, right, widths = partition(len(x), len(y))
+    return float(np.sqrt(np.mean(widths @ (x[left] - y[right]) ** 2)))
+
+
 def w2_sliced(a: ArrayLike, b: ArrayLike | Law, *, directions: int = 128, repeats: int = 20, level: float = 0.95, seed: int = 0) -> Distance:
     r"""Sliced W2: the root mean square, over directions, of the exact W2 between projections.
 
@@ -144,15 +154,7 @@ def w2_sliced(a: ArrayLike, b: ArrayLike | Law, *, directions: int = 128, repeat
     """
     count = whole("directions", directions)
 
-    def metric(x: Array, y: Array) -> float:
-        theta = _frames(x.shape[1], count, seed)
-        x, y = np.sort(x @ theta, axis=0), np.sort(y @ theta, axis=0)
-        if len(x) == len(y):
-            return float(np.sqrt(np.mean((x - y) ** 2)))
-        left, right, widths = partition(len(x), len(y))
-        return float(np.sqrt(np.mean(widths @ (x[left] - y[right]) ** 2)))
-
-    return _judged("sliced W2", metric, a, b, repeats, level, seed)
+    return _judged("sliced W2", lambda x, y: sliced(x, y, count, seed), a, b, repeats, level, seed)
 
 
 def _matching(power: int, a: ArrayLike, b: ArrayLike | Law, repeats: int, level: float, seed: int) -> Distance:

@@ -7,7 +7,7 @@ normal drawn.  What comes out is the sampler's exact mean and a factor of its ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -37,7 +37,13 @@ __all__ = ["ExactLaw", "exact_law", "probe", "true_map"]
 _WIDE = 48  # rows of normals that are carried before they are squeezed
 
 
-def probe(program: Program, mean: Array, variances: Array, replace: Mapping[int, Array] | None = None) -> Affine:
+def probe(
+    program: Program,
+    mean: Array,
+    variances: Array,
+    replace: Mapping[int, Array] | None = None,
+    at: Callable[[float], tuple[Array, Array]] | None = None,
+) -> Affine:
     """The affine map of ``program`` when the model is the exact denoiser of modes ``N(mean, variances)``.
 
     Parameters
@@ -46,14 +52,17 @@ def probe(program: Program, mean: Array, variances: Array, replace: Mapping[int,
     mean, variances : arrays (d,)
     replace : mapping from a number of items done to an array (k, k + 1, d), optional
         States to go on from (coefficients of the initial state, then the offset): exact start values for multistep methods.
+    at : callable, optional
+        Mean and variances of the model at each level, in the place of those given: a model with an error at some levels only.
     """
     k, d = program.process.k, len(variances)
     fixed = k + 1  # rows: the initial state, the offset, then normals
 
     def model(y: Array, sigma: float) -> Array:
-        shrink = variances / (variances + sigma * sigma)
+        centre, values = (mean, variances) if at is None else at(sigma)
+        shrink = values / (values + sigma * sigma)
         answer = shrink * y
-        answer[k] += (1.0 - shrink) * mean
+        answer[k] += (1.0 - shrink) * centre
         return answer
 
     executor = program.by_terms
