@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .reaching import Reached, Reaching, nfe_to_reach
     from .residuals import LevelLaws, ScoreError, score_error
     from .restarting import TunedRestart, sweet_spot, tune_restart
+    from .shaping import FreeProcess, TunedProcess, tune_process
     from .strong import strong_order
     from .tuning import TunedGrid, tune_grid
     from .wasserstein import w1_exact_1d, w2_exact_1d, w2_gaussian
@@ -39,6 +40,7 @@ __all__ = [
     "Density",
     "Distance",
     "ExactLaw",
+    "FreeProcess",
     "Level",
     "LevelLaws",
     "Likelihood",
@@ -53,6 +55,7 @@ __all__ = [
     "ScoreError",
     "Sensitivities",
     "TunedGrid",
+    "TunedProcess",
     "TunedRestart",
     "WorkPrecision",
     "adaptive_plots",
@@ -60,6 +63,7 @@ __all__ = [
     "bound_plots",
     "bounds",
     "budget",
+    "budget_plots",
     "contraction",
     "control_loop",
     "error_gain",
@@ -85,6 +89,7 @@ __all__ = [
     "sweet_spot",
     "switching",
     "tune_grid",
+    "tune_process",
     "tune_restart",
     "w1_exact_1d",
     "w1_matching",
@@ -104,6 +109,7 @@ _HOMES = {
     "Density": "densities",
     "Distance": "distances",
     "ExactLaw": "exact",
+    "FreeProcess": "shaping",
     "Level": "blackbox",
     "LevelLaws": "residuals",
     "Likelihood": "likelihood",
@@ -118,6 +124,7 @@ _HOMES = {
     "ScoreError": "residuals",
     "Sensitivities": "budgeting",
     "TunedGrid": "tuning",
+    "TunedProcess": "shaping",
     "TunedRestart": "restarting",
     "WorkPrecision": "precision",
     "audit": "audits",
@@ -143,6 +150,7 @@ _HOMES = {
     "strong_order": "strong",
     "sweet_spot": "restarting",
     "tune_grid": "tuning",
+    "tune_process": "shaping",
     "tune_restart": "restarting",
     "w1_exact_1d": "wasserstein",
     "w1_matching": "distances",
