@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .audits import AuditReport, Audits, audit
     from .blackbox import Level
     from .budgeting import Budget, Sensitivities, budget, error_gain, sensitivity
+    from .coupling import Lagged, Meeting, couple, couple_lagged
     from .densities import Box, Density, fokker_planck
     from .distances import Distance, w1_matching, w2_matching, w2_sinkhorn, w2_sliced
     from .exact import ExactLaw, exact_law
@@ -41,6 +42,7 @@ __all__ = [
     "Distance",
     "ExactLaw",
     "FreeProcess",
+    "Lagged",
     "Level",
     "LevelLaws",
     "Likelihood",
@@ -48,6 +50,7 @@ __all__ = [
     "Manifold",
     "ManifoldReport",
     "MeanField",
+    "Meeting",
     "OrderReport",
     "Proportionality",
     "Reached",
@@ -66,6 +69,8 @@ __all__ = [
     "budget_plots",
     "contraction",
     "control_loop",
+    "couple",
+    "couple_lagged",
     "error_gain",
     "error_spread",
     "exact_law",
@@ -110,12 +115,14 @@ _HOMES = {
     "Distance": "distances",
     "ExactLaw": "exact",
     "FreeProcess": "shaping",
+    "Lagged": "coupling",
     "Level": "blackbox",
     "LevelLaws": "residuals",
     "Likelihood": "likelihood",
     "Loop": "adaptivity",
     "Manifold": "manifolds",
     "ManifoldReport": "manifolds",
+    "Meeting": "coupling",
     "MeanField": "adaptive_grids",
     "OrderReport": "orders",
     "Proportionality": "adaptive_grids",
@@ -132,6 +139,8 @@ _HOMES = {
     "control_loop": "adaptivity",
     "error_gain": "budgeting",
     "error_spread": "adaptivity",
+    "couple": "coupling",
+    "couple_lagged": "coupling",
     "exact_law": "exact",
     "fokker_planck": "densities",
     "frozen_law": "adaptive_grids",
