@@ -16,7 +16,7 @@ try:
 except ImportError:
     raise MissingExtra("sdekit.torch", "torch") from None
 
-__all__ = ["Classified", "Clipped", "Thresholded", "clipped", "decoder", "thresholded"]
+__all__ = ["Classified", "Clipped", "Thresholded", "Wrapped", "clipped", "decoder", "thresholded"]
 
 
 def clipped(data: Any, most: float) -> Any:
@@ -38,7 +38,7 @@ def thresholded(data: Any, ratio: float, most: float) -> Any:
     return (torch.maximum(torch.minimum(flat, s), -s) / s).reshape(data.shape)
 
 
-class _Wrapped:
+class Wrapped:
     """What is known of the denoiser inside: ``shape``, ``device``, ``dtype``."""
 
     def __init__(self, denoise: Denoiser) -> None:
@@ -50,7 +50,7 @@ class _Wrapped:
                 setattr(self, name, getattr(denoise, name))
 
 
-class Clipped(_Wrapped):
+class Clipped(Wrapped):
     """A denoiser whose data are cut to [-most, most] (``clip_sample``)."""
 
     def __init__(self, denoise: Denoiser, most: float = 1.0) -> None:
@@ -62,7 +62,7 @@ class Clipped(_Wrapped):
         return clipped(self.inner(y, sigma), self.most)
 
 
-class Thresholded(_Wrapped):
+class Thresholded(Wrapped):
     """A denoiser with dynamic thresholding, see :func:`thresholded`: for strong guidance on pixels in [-1, 1], not for latents.
 
     Raises
@@ -121,7 +121,7 @@ def Classified(denoise: Any, log_probability: Callable[[torch.Tensor, Any], torc
     return _Guided(denoise, log_probability, w)
 
 
-class _Guided(_Wrapped):
+class _Guided(Wrapped):
     """A denoiser and a classifier."""
 
     def __init__(self, denoise: Denoiser, log_probability: Callable[[torch.Tensor, Any], torch.Tensor], weight: float) -> None:

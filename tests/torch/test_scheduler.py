@@ -12,6 +12,9 @@ from sdekit.analysis.schedulers import quiet
 from sdekit.denoiser import guided
 from sdekit.methods import Method
 from sdekit.noise import Addressed
+from sdekit.record import from_record
+from sdekit.sampling import prepare
+from sdekit.solve import solve
 from sdekit.torch import adapters
 from sdekit.torch.conventions import library, table_of
 from sdekit.torch.guidance import Clipped, Thresholded
@@ -211,7 +214,7 @@ def test_saved_and_loaded(unet, tmp_path):
         assert again.scheduler.process == sk.catalogue.psld()
         assert torch.equal(images(again), images(pipe))
         told = json.loads((tmp_path / name / "scheduler" / "scheduler_config.json").read_text())
-        assert sk.record.from_record(told["plan"]) == plan
+        assert from_record(told["plan"]) == plan
         assert told["clip_sample"] is True
         assert SdekitScheduler.from_pretrained(tmp_path / name, subfolder="scheduler").config == again.scheduler.config
     # a scheduler of ours gives way to another, and back
@@ -405,14 +408,14 @@ def test_calls_out_of_order():
 
 def test_the_stepper_alone():
     law = sk.law.Gaussian(np.zeros(2), 0.3)
-    prog = sk.sampling.prepare(sk.catalogue.psld(), None, None, PLANS["restart"])
+    prog = prepare(sk.catalogue.psld(), None, None, PLANS["restart"])
     z = [np.ones((3, 2)), np.zeros((3, 2))]
     stepper = Stepper(prog, z, Addressed(1))
     asked = 0
     while stepper.question is not None:
         stepper.answer(law.denoiser()(*stepper.question))
         asked += 1
-    expected, _ = sk.solve.solve(prog, z, law.denoiser(), Addressed(1))
+    expected, _ = solve(prog, z, law.denoiser(), Addressed(1))
     assert asked == prog.nfe
     assert all(np.array_equal(a, b) for a, b in zip(stepper.state, expected, strict=True))
     with pytest.raises(sk.BadInput, match="at its end"):
