@@ -1,11 +1,16 @@
 """Every figure of the papers: the quick form of each script keeps its claims, and so do the committed numbers."""
 
 import json
+import re
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from sdekit.solve import program
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -44,6 +49,27 @@ def test_committed_numbers(path):
     assert f"`{path.stem}`" in (path.parent / "claims.md").read_text("utf-8")
     for suffix in ("png", "pdf"):
         assert path.with_suffix(f".{suffix}").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "paper_figures").glob("*/configs/*.toml")), ids=lambda path: f"{path.parts[-3]}.{path.stem}")
+def test_configurations_make_the_published_calls(path):
+    """Each builds its sampler; its calls are those it speaks of: in its header, or nine more for three Runge-Kutta steps."""
+    large_scale = import_module("paper_figures.large_scale")
+    text = path.read_text("utf-8")
+    process, plan = large_scale.build(tomllib.loads(text))
+    calls = program(process, plan).nfe
+    said = {int(number) for number in re.findall(r"(?<![\w.])(\d+) (?:calls|steps)", text)}
+    assert calls in said | {number + 9 for number in said} | {number - 1 for number in said}, (calls, said)
+
+
+def test_dry_run(tmp_path):
+    for library in ("torch", "diffusers"):
+        pytest.importorskip(library)
+    large_scale = import_module("paper_figures.large_scale")
+    made = large_scale.main([str(ROOT / "paper_figures" / "recipe" / "configs" / "cifar10_sde.toml"), "--dry-run", "--out", str(tmp_path)])
+    assert made.shape == (8, 3, 32, 32)
+    assert np.all(np.isfinite(made))
+    assert len(np.unique(made[:, 0, 0, 0])) == 8
 
 
 def test_a_broken_claim_is_seen():

@@ -1,6 +1,7 @@
 """Conjugate integrators (lambda-DDIM-I and -II): error against lambda, exact law on N(0, 1/4), PSLD, quadratic steps.
 
-lambda > 0 helps, the best lambda falls with the steps, and form II is ahead at few of them.  With lambda = 0 and one block it is DDIM.
+lambda > 0 helps and the best lambda falls with the steps.  Form II is ahead at few of them for a given lambda, not at the best of each form.  With
+lambda = 0 and one block both are DDIM.
 """
 
 import numpy as np
@@ -19,7 +20,8 @@ CLAIMS = {
     "best_II_50": (0.4, 0.65),
     "best_II_100": (0.2, 0.35),
     "gain_of_I_20": (2.0, 20.0),
-    "I_over_II_20": (1.0, 5.0),
+    "I_over_II_20_at_their_best": (0.85, 1.2),
+    "I_over_II_20_at_half": (2.1, 2.2),
     "ddim_error": (0.0, 1e-11),
 }
 LAW = Gaussian(0.0, 0.25)
@@ -38,7 +40,9 @@ def compute(quick):
     errors = np.array([[[whitened(process, float(lam), form, n) for lam in lams] for n in STEPS] for form in ("I", "II")])
     measured = {f"best_{form}_{n}": float(lams[np.argmin(errors[i, j])]) for i, form in enumerate(("I", "II")) for j, n in enumerate(STEPS)}
     measured["gain_of_I_20"] = float(errors[0, 0, 0] / np.min(errors[0, 0]))
-    measured["I_over_II_20"] = float(np.min(errors[0, 0]) / np.min(errors[1, 0]))
+    measured["I_over_II_20_at_their_best"] = float(np.min(errors[0, 0]) / np.min(errors[1, 0]))
+    half = lams.tolist().index(0.5)
+    measured["I_over_II_20_at_half"] = float(errors[0, 0, half] / errors[1, 0, half])
     x, one, grid = np.linspace(-2.0, 2.0, 5), sk.catalogue.vp(), grids.quadratic(20)
     ends = [sk.sample(one, LAW.denoiser(), method=m, grid=grid, start=(x[None], 1.0)).x for m in (methods.conjugate(0.0), methods.ddim())]
     measured["ddim_error"] = float(np.max(np.abs(ends[0] - ends[1])))
