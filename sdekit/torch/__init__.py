@@ -1,4 +1,4 @@
-"""Everything that needs torch: networks, training, the shipped models; and images with their metrics (the extra ``images``)."""
+"""Everything that needs torch: networks, training, the shipped models; other libraries' networks and pipelines; and images with their metrics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING
 from .._lazy import lazily
 
 if TYPE_CHECKING:
-    from . import data, features, levels, losses, metrics, models, network, training
+    from . import (
+        adapters,
+        conditional,
+        data,
+        exports,
+        features,
+        guidance,
+        levels,
+        losses,
+        metrics,
+        models,
+        network,
+        pretrained,
+        scheduler,
+        states,
+        training,
+    )
+    from .conditional import Posterior, imputed
     from .data import Images, digits
     from .levels import Importance, LogNormal, Uniform
     from .losses import Classification, Denoising
@@ -15,6 +32,8 @@ if TYPE_CHECKING:
     from .metrics import frechet, gaussian_baseline, judge
     from .models import load, names
     from .network import NetworkDenoiser
+    from .pretrained import from_pretrained
+    from .scheduler import SdekitScheduler, use_in
     from .trained import NetworkClassifier, NetworkScore
     from .training import tensorboard, train
     from .trajectory import Trajectory
@@ -29,13 +48,21 @@ __all__ = [
     "NetworkClassifier",
     "NetworkDenoiser",
     "NetworkScore",
+    "Posterior",
+    "SdekitScheduler",
     "Trajectory",
     "Uniform",
+    "adapters",
+    "conditional",
     "data",
     "digits",
+    "exports",
     "features",
     "frechet",
+    "from_pretrained",
     "gaussian_baseline",
+    "guidance",
+    "imputed",
     "judge",
     "levels",
     "load",
@@ -44,9 +71,13 @@ __all__ = [
     "models",
     "names",
     "network",
+    "pretrained",
+    "scheduler",
+    "states",
     "tensorboard",
     "train",
     "training",
+    "use_in",
 ]
 
 _HOMES = {
@@ -59,16 +90,21 @@ _HOMES = {
     "NetworkClassifier": "trained",
     "NetworkDenoiser": "network",
     "NetworkScore": "trained",
+    "Posterior": "conditional",
+    "SdekitScheduler": "scheduler",
     "Trajectory": "trajectory",
     "Uniform": "levels",
     "digits": "data",
     "frechet": "metrics",
+    "from_pretrained": "pretrained",
     "gaussian_baseline": "metrics",
+    "imputed": "conditional",
     "judge": "metrics",
     "load": "models",
     "names": "models",
     "tensorboard": "training",
     "train": "training",
+    "use_in": "scheduler",
 }
 
 __getattr__, __dir__ = lazily(__name__, __all__, _HOMES)
