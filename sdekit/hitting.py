@@ -35,7 +35,7 @@ __all__ = ["distribution", "spread"]
 _A = 24.0  # e^-A is the error of the sum that takes the integral's place
 _EULER = 16  # terms averaged
 _LARGE = 15.0  # nu from which Bessel functions are expanded
-_TABLE = 385
+_TABLE = 385  # fewest quantiles of a table
 _EDGE = 1e-6  # tail beyond the table
 _NARROW = 0.02  # coefficient of variation below which the law is its first two moments
 
@@ -96,10 +96,10 @@ def _table(D: float, ratio: float) -> Callable[[Array], Array]:
     while distribution(D, ratio, np.array([high]))[0] < 1.0 - 0.1 * _EDGE:
         high *= 2.0
     for _ in range(2):
-        t = np.geomspace(low, high, _TABLE)
+        t = np.geomspace(low, high, max(_TABLE, int(np.log(high / low) / 0.08)))
         P = distribution(D, ratio, t)
         inside = np.flatnonzero((P > _EDGE) & (P < 1.0 - _EDGE))
-        low, high = t[max(inside[0] - 1, 0)], t[min(inside[-1] + 1, _TABLE - 1)]
+        low, high = t[max(inside[0] - 1, 0)], t[min(inside[-1] + 1, len(t) - 1)]
     xi = special.ndtri(P[inside])
     line = make_interp_spline(xi, np.log(t[inside]), k=3)
     ends = xi[[0, -1]]

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ._array import is_torch, like, namespace, to_host
+from ._array import like, namespace, to_host
 from .errors import BadInput, positive, unknown
 from .grids import Grid
 from .hitting import spread
@@ -244,12 +244,6 @@ def _nodes(N: int, D: float) -> tuple[Array, Array]:
     return np.exp(v), nu * v - 0.5 * np.exp(v)
 
 
-def _log_sum(logits: Any) -> Any:
-    xp = namespace(logits)
-    top = logits.max(dim=-1).values if is_torch(logits) else xp.max(logits, axis=-1)
-    return top + xp.log(xp.sum(xp.exp(logits - top[:, None]), axis=-1))
-
-
 def _squares(constants: tuple[Any, ...], y: Any) -> Any:
     data, squares, _ = constants
     gap = (y * y).sum(-1)[:, None] - 2.0 * (y @ data.T) + squares
@@ -288,16 +282,26 @@ class PfgmDenoiser(LawDenoiser):
             return (softmax(logits) @ constants[0]).reshape(y.shape)
         u, logs = _nodes(N, self.D)
         taus = [area / float(value) for value in u]
-        logits = [log + self._log_density(constants, flat, tau) for log, tau in zip(logs.tolist(), taus, strict=True)]
-        share = softmax(namespace(flat).stack(logits, axis=-1))
-        answers = (share[:, i : i + 1] * self.law._denoise(constants, flat, tau) for i, tau in enumerate(taus))
+        logits = [log + self._logits(constants, flat, tau) for log, tau in zip(logs.tolist(), taus, strict=True)]  # (n, parts) each
+        share = softmax(namespace(flat).concat(logits, axis=-1))
+        parts = logits[0].shape[1]
+        answers = (self._answer(constants, flat, tau, share[:, i * parts : (i + 1) * parts]) for i, tau in enumerate(taus))
         return sum(answers).reshape(y.shape)
 
-    def _log_density(self, constants: tuple[Any, ...], y: Any, tau: Any) -> Any:
+    def _logits(self, constants: tuple[Any, ...], y: Any, tau: Any) -> Any:
+        """Logarithms of the weighted densities of the law's parts, with noise of variance ``tau``."""
         if isinstance(self.law, Gaussian):
-            return Gaussian._log_density(constants, y, tau)
+            return Gaussian._log_density(constants, y, tau)[:, None]
         if isinstance(self.law, Mixture):
-            return _log_sum(Mixture._logits(constants, y, tau))
+            return Mixture._logits(constants, y, tau)
         total = tau + constants[2]
-        half = 0.5 * y.shape[1]
-        return _log_sum(-0.5 * _squares(constants, y) / total - half * (namespace(total).log(total)))
+        return -0.5 * _squares(constants, y) / total - 0.5 * y.shape[1] * namespace(total).log(total)
+
+    def _answer(self, constants: tuple[Any, ...], y: Any, tau: Any, share: Any) -> Any:
+        """The posterior means of the parts, in their shares."""
+        if isinstance(self.law, Gaussian):
+            return share * Gaussian._denoise(constants, y, tau)
+        if isinstance(self.law, Mixture):
+            return sum(share[:, j : j + 1] * Gaussian._denoise(part, y, tau) for j, part in enumerate(constants[1]))
+        data, _, inner = constants
+        return (inner * share.sum(-1)[:, None] * y + tau * (share @ data)) / (tau + inner)
