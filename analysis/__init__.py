@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .distances import Distance, w1_matching, w2_matching, w2_sinkhorn, w2_sliced
     from .exact import ExactLaw, exact_law
     from .families import power_law
+    from .guidance import GuidedLaws, guided_within, sample_guided
     from .likelihood import Likelihood, log_likelihood
     from .manifolds import Manifold, ManifoldReport, manifold_error
     from .orders import OrderReport, order
@@ -42,6 +43,7 @@ __all__ = [
     "Distance",
     "ExactLaw",
     "FreeProcess",
+    "GuidedLaws",
     "Lagged",
     "Level",
     "LevelLaws",
@@ -77,6 +79,7 @@ __all__ = [
     "fokker_planck",
     "foreign",
     "frozen_law",
+    "guided_within",
     "log_likelihood",
     "manifold_error",
     "mean_field",
@@ -86,6 +89,7 @@ __all__ = [
     "power_law",
     "proportionality",
     "recommended_controller",
+    "sample_guided",
     "score_error",
     "sensitivity",
     "stability_limit",
@@ -115,6 +119,7 @@ _HOMES = {
     "Distance": "distances",
     "ExactLaw": "exact",
     "FreeProcess": "shaping",
+    "GuidedLaws": "guidance",
     "Lagged": "coupling",
     "Level": "blackbox",
     "LevelLaws": "residuals",
@@ -144,6 +149,7 @@ _HOMES = {
     "exact_law": "exact",
     "fokker_planck": "densities",
     "frozen_law": "adaptive_grids",
+    "guided_within": "guidance",
     "log_likelihood": "likelihood",
     "manifold_error": "manifolds",
     "mean_field": "adaptive_grids",
@@ -152,6 +158,7 @@ _HOMES = {
     "power_law": "families",
     "proportionality": "adaptive_grids",
     "recommended_controller": "adaptivity",
+    "sample_guided": "guidance",
     "score_error": "residuals",
     "sensitivity": "budgeting",
     "stability_limit": "adaptivity",

@@ -27,7 +27,7 @@ from .residuals import LevelLaws
 
 Array = NDArray[np.float64]
 
-__all__ = ["Common", "Exact", "State", "judge_of"]
+__all__ = ["Common", "Exact", "State", "along", "judge_of"]
 
 _SAMPLES = 1000
 _REFERENCE = 20_000
@@ -90,10 +90,10 @@ class Exact:
         self.process = process
         laws = [data, *_laws(model)]
         basis = next((law.basis for law in laws if np.ptp(law.variances) > 0.0), None)
-        modes = np.concatenate([np.stack(_along(law, basis)) for law in laws])
+        modes = np.concatenate([np.stack(along(law, basis)) for law in laws])
         self._at: Callable[[float], tuple[Array, Array]] | None = None
         if hasattr(model, "law_at"):
-            self._at = lambda sigma: _along(model.law_at(sigma), basis)
+            self._at = lambda sigma: along(model.law_at(sigma), basis)
             self.count = np.ones(modes.shape[1])
         else:
             modes, counts = np.unique(modes, axis=1, return_counts=True)
@@ -164,14 +164,15 @@ def _laws(model: Any) -> list[Gaussian]:
     return made
 
 
-def _along(law: Gaussian, basis: Array | None) -> tuple[Array, Array]:
+def along(law: Gaussian, basis: Array | None) -> tuple[Array, Array]:
+    """Mean and variances of a law in an eigenbasis that is its own up to rounding (None: the axes)."""
     if basis is None and law.basis is None:
         return law.mean.reshape(-1), law.variances
     axes = np.eye(law.mean.size) if basis is None else basis
     turned = axes.T @ law.matrix @ axes
     values = np.diag(turned)
     if np.max(np.abs(turned - np.diag(values))) > 1e-9 * np.max(np.abs(values)):
-        raise BadInput("data and model do not commute: restart is tuned mode by mode in their shared eigenbasis; take laws that share one")
+        raise BadInput("two laws do not commute: all is done mode by mode in a shared eigenbasis; take laws that have one")
     return law.mean.reshape(-1) @ axes, np.maximum(values, 0.0)
 
 

@@ -64,7 +64,7 @@ class Meeting:
 
     @property
     def _apart(self) -> NDArray[np.int64]:
-        return np.count_nonzero(self.times > np.arange(self.cycles + 1)[:, None], axis=1)
+        return np.asarray(np.count_nonzero(self.times > np.arange(self.cycles + 1)[:, None], axis=1), np.int64)
 
     @property
     def tv(self) -> Array:
