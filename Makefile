@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto
 
-.PHONY: demo test lint figures benchmarks clean
+.PHONY: demo test lint docs figures benchmarks clean
 
 demo: $(VENV)/ready
 	$(BIN)/sdekit report psld --data digits -o report/
@@ -18,6 +18,12 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The manual, warnings as errors; NOTEBOOKS=off shows them as they are, without running them.
+NOTEBOOKS ?= force
+docs: $(VENV)/ready
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -D nb_execution_mode=$(NOTEBOOKS) docs docs/_build
+	@echo "open docs/_build/index.html"
 
 figures: $(VENV)/ready
 	$(BIN)/python -m paper_figures.all
