@@ -135,32 +135,37 @@ class _Scheme(NamedTuple):
     cycles: int
     noisy: bool
 
-    def laws(self, v: Array, mean: Array, variance: Array) -> list[tuple[Array, Array]]:
-        """Mean and variance of each mode of data variance ``v`` after each pass, for ``t s`` frozen over a step, and for ``s`` frozen."""
-        t, s = np.split(np.stack([np.linspace(self.high, self.low, self.steps + 1)[i : self.steps + i] for i in (0, 1)]), 2)
-        found = []
+    def laws(self, v: Array, mean: Array, variance: Array, eps: float) -> list[tuple[Array, Array, float]]:
+        """Mean and variance of each mode of data variance ``v`` after each pass, and how far the score's error may have moved a path.
+
+        For ``t s`` frozen over a step, and for ``s`` frozen.
+        """
+        grid, found = np.linspace(self.high, self.low, self.steps + 1), []
+        t, s = grid[:-1], grid[1:]
         for length in (2.0 * t * (t - s), t * t - s * s):
-            m, w = mean, variance
+            m, w, moved, share = mean, variance, 0.0, 1.0 if self.noisy else 0.5
             for _ in range(self.cycles + 1):
-                for now, h in zip(t[0], length[0], strict=True):
-                    f = 1.0 - (1.0 if self.noisy else 0.5) * h / (v + now * now)
+                for now, h in zip(t.tolist(), length.tolist(), strict=True):
+                    f = 1.0 - share * h / (v + now * now)
                     m, w = f * m, f * f * w + (h if self.noisy else 0.0)
-                found.append((m, w))
+                    moved = float(np.max(np.abs(f))) * moved + share * h / now * eps
+                found.append((m, w, moved))
                 w = w + self.high**2 - self.low**2
         return found
 
 
 def _edge(blend: Blend, start: Law | float, scheme: _Scheme, eps: float, radius: float) -> tuple[Tail, Assumption]:
-    """Tails of the exact laws, and of the sampler's own where they are known: Gaussian data, a Gaussian start that commutes, exact scores."""
+    """Tails of the exact laws, and of the sampler's own where they are known: Gaussian data, a Gaussian start along the axes."""
     exact = blend.tail(radius, scheme.high)
     text = f"all laws lie in the ball of radius {radius:.4g}, but for eta and tail"
     data = blend.law.parts[0]
-    if not (blend.gaussian and isinstance(start, Gaussian) and start.basis is None and data.basis is None and eps == 0.0):
-        return exact, Assumption(text, None, "the sampler's own laws are known for Gaussian data, start and exact scores only")
+    if not (blend.gaussian and isinstance(start, Gaussian) and start.basis is None and data.basis is None):
+        return exact, Assumption(text, None, "the sampler's own laws are known for Gaussian data and start only")
     v, found = data.variances, [exact]
     for shift, spread in (((start.mean - data.mean).ravel(), start.variances), (np.zeros_like(v), v)):
-        for mean, variance in [(shift, spread + scheme.high**2), *scheme.laws(v, shift, spread + scheme.high**2)]:
-            found.append(tail(radius, np.ones(1), np.array([np.linalg.norm(mean)]), np.array([np.sqrt(np.max(variance))]), blend.d))
+        begin = shift, spread + scheme.high**2
+        for mean, variance, moved in [(*begin, 0.0), *scheme.laws(v, *begin, eps)]:
+            found.append(tail(radius, np.ones(1), np.array([np.linalg.norm(mean) + moved]), np.array([np.sqrt(np.max(variance))]), blend.d))
     worst = Tail(radius, max(e.mass for e in found), max(e.moment for e in found))
     return worst, Assumption(text, True, "the sampler's Gaussian laws after each pass were looked at")
 

@@ -1,5 +1,7 @@
 """Bounds: constants against brute force, formulas written out, the numbers of the fact sheet, and what is refused."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from processes import edm, psld, vp
@@ -15,6 +17,7 @@ from sdekit.analysis.switching import Line
 from sdekit.law import Empirical, Gaussian, Mixture
 
 QUARTER = Gaussian(0.0, 0.25)
+TURNED = Gaussian([0, 0], [[1, 0.5], [0.5, 1]])
 PAPER = (0.05995, 0.30)
 MODES = Mixture([0.5, 0.5], [-1.0, 1.0], 0.01)
 UNEQUAL = Mixture([0.5, 0.3, 0.2], [-0.6, 0.5, 0.9], [0.04, 0.3, 0.02])
@@ -101,9 +104,9 @@ def test_the_three_theorems_as_written():
     assert found[2].published.additional == pytest.approx(np.exp((K + 1) * L2 * span) * (K + 1) * source, rel=1e-6)
     mean = (delta * (L2 * M1 + M0) + eps) * span
     assert found[0].corrected.additional == pytest.approx(np.exp(L2 * span) * mean, rel=1e-6)
-    assert found[1].corrected.additional == pytest.approx(
-        2 * np.exp(2 * L2 * span) * (eps + delta * M0 + L2 * (2 * delta * M1 + root)) * span, rel=1e-6
-    )
+    noise = delta * np.sqrt(span / (2.0 * low))
+    want = np.exp(2 * L2 * span) * (2 * (eps + delta * M0 + L2 * (2 * delta * M1 + root)) * span + noise)
+    assert found[1].corrected.additional == pytest.approx(want, rel=1e-6)
     assert found[2].corrected.additional == pytest.approx(mean * sum(np.exp(j * L2 * span) for j in range(1, K + 2)), rel=1e-6)
     eta, tail = 2.0 * norm.sf(2.5 / np.sqrt(0.89)), 2.0 * np.sqrt(0.89) * norm.pdf(2.5 / np.sqrt(0.89))
     assert found[2]["eta"] == pytest.approx(eta)
@@ -231,7 +234,7 @@ def test_a_run_by_hand():
     """DDIM on EDM, one mode: every number from scalars."""
     levels, v, mean, eps = np.array([5.0, 2.0, 0.7, 0.1]), 0.25, 0.3, 0.02
     found = bounds.sampler(edm(), methods.ddim(), grids.sigmas(levels), data=Gaussian(mean, v), score_error=eps)
-    pairs = list(zip(levels[:-1], levels[1:], strict=True))
+    pairs = list(pairwise(levels))
     gains = np.array([s / t + (1.0 - s / t) * v / (v + t * t) for t, s in pairs])
     after = np.array([np.prod(gains[i:]) for i in range(4)])
     flow = np.array([np.sqrt((v + s * s) / (v + t * t)) for t, s in pairs])
@@ -313,13 +316,26 @@ def test_mixtures_on_the_line(process, end):
     grid = grids.sigmas(levels)
     u = (np.arange(20_000) + 0.5) / 20_000
     z = levels[0] * norm.ppf(u)
-    for t, s in zip(levels[:-1], levels[1:], strict=True):
+    for t, s in pairwise(levels):
         z = s / t * z + (1.0 - s / t) * (law.denoiser()(z, t) + 0.03 * np.cos(3.0 * z))
     psi = float(process.kernel(process.time_of(end)).psi[0]) if end else 1.0
     exact = np.sqrt(np.mean((psi * z - Line(law).quantile(u, 0.0)) ** 2))
     found = bounds.sampler(process, methods.ddim(), grid, data=law, score_error=0.03)
     assert exact <= found.total < 8.0 * exact
     assert bounds.sampler(process, methods.ddim(), grid, data=MODES).vacuous
+
+
+def test_a_root_mean_square_error_on_a_mixture():
+    """How far the sampler is from the exact flow at each node decides what the error's slope adds there."""
+    law, levels = Mixture([0.4, 0.6], [-0.3, 0.4], 0.2), [20.0, 4.0, 1.0, 0.3, 0.1]
+    found = bounds.sampler(edm(), methods.ddim(), grids.sigmas(levels), data=law, score_error=0.02, error_lipschitz=0.05)
+    away, after, score = found["W2 at the start"], [found["whole map"], *(step.factor for step in found.steps)], 0.0
+    for i, ((t, s), step) in enumerate(zip(pairwise(levels), found.steps, strict=True)):
+        made = (1.0 - s / t) * (0.02 + 0.05 * away)
+        score += made * after[i + 1]
+        away = after[i] / after[i + 1] * away + step.defect + made
+    assert found.score == pytest.approx(score)
+    assert found.score > bounds.sampler(edm(), methods.ddim(), grids.sigmas(levels), data=law, score_error=0.02).score
 
 
 def test_mixtures_in_the_plane_and_points():
@@ -348,7 +364,7 @@ def test_mixtures_in_the_plane_and_points():
         (lambda: bounds.sampler(edm(), methods.ddim(), grids.karras(8), data=QUARTER, score_error=-1.0), "must not be negative"),
         (lambda: bounds.sampler(edm(), methods.ddim(), grids.karras(8), data=QUARTER, score_error=lambda s: -s), "must not be negative"),
         (lambda: bounds.sampler(edm(), methods.ddim(), grids.karras(8), data=QUARTER, start=Gaussian([0.0, 1.0], 1.0)), "data of shape"),
-        (lambda: bounds.sampler(edm(), methods.ddim(), grids.karras(8), data=Gaussian([0, 0], [[1, 0.5], [0.5, 1]]), start=Gaussian([0, 0], [1, 2.0])), "commute"),
+        (lambda: bounds.sampler(edm(), methods.ddim(), grids.karras(8), data=TURNED, start=Gaussian([0, 0], [1, 2.0])), "commute"),
         (lambda: bounds.restart(QUARTER, (0.3, 0.1), 2, 2), "t_min < t_max"),
         (lambda: bounds.restart(QUARTER, (0.1, 0.3), 2, 2, eps=-0.1), "eps"),
         (lambda: bounds.ode(QUARTER, (0.1, 0.3), 0), "steps"),

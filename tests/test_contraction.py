@@ -1,5 +1,7 @@
 """Contraction of Restart on Gaussian data and on mixtures: hand-written recursions, fixed points, the operator on the line."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from processes import cld, edm, psld, vp
@@ -18,7 +20,7 @@ MODES = Mixture([0.5, 0.5], [-1.0, 1.0], 0.01)
 def heun_gain(v, levels):
     """Heun's method on dx/dt = t x / (v + t^2), step by step."""
     gain = 1.0
-    for a, b in zip(levels[:-1], levels[1:], strict=True):
+    for a, b in pairwise(levels):
         g = a / (v + a * a)
         gain *= 1.0 + 0.5 * (b - a) * (g + (1.0 + (b - a) * g) * b / (v + b * b))
     return gain
@@ -144,7 +146,9 @@ def test_refusals():
 def test_the_split_of_the_error_by_hand():
     """One mean, one variance: the contracted part decays by a_h each cycle."""
     data = Gaussian(0.4, 0.25)
-    parts = {K: contraction.error_split(EDM, plans.restart(grids.karras(18), [(3, K, LOW, 0.3)], method=methods.heun()), 0.3, data=data) for K in (0, 3)}
+    parts = {
+        K: contraction.error_split(EDM, plans.restart(grids.karras(18), [(3, K, LOW, 0.3)], method=methods.heun()), 0.3, data=data) for K in (0, 3)
+    }
     node = float(grids.karras(18).times(EDM)[11])  # the level at or above 0.3
     assert parts[0].sigma == pytest.approx(node)
     for K, split in parts.items():

@@ -1,5 +1,7 @@
 """Every bound is above the exact error whenever its assumptions hold; and each of its constants matters: a tenth of it is too little somewhere."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -82,7 +84,7 @@ def euler(kind, data, start, interval, n, K, shift):
     m, w = float(start.mean) - float(data.mean), float(start.variances[0]) + high**2
     for cycle in range(K + 1):
         w += (high**2 - low**2) if cycle else 0.0
-        for a, b in zip(t[:-1], t[1:], strict=True):
+        for a, b in pairwise(t):
             h = 0.5 * (a * a - b * b) if frozen else a * (a - b)
             c = 2.0 if noisy else 1.0
             m, w = (1.0 - c * h / (v + a * a)) * m + c * h / a * shift, (1.0 - c * h / (v + a * a)) ** 2 * w + (2.0 * h if noisy else 0.0)
