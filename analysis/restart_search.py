@@ -87,8 +87,8 @@ class Search:
         if choice not in self.known:
             self.tried += 1
             self.known[choice] = np.inf
-            if restart_nfe(choice.n, choice.intervals, self.method.asks) <= self.budget:
-                with suppress(BadInput):
+            with suppress(BadInput):
+                if restart_nfe(choice.n, choice.intervals, self.method.asks) <= self.budget:
                     moves = choice.plan(self.method).moves(self.process)
                     if self._calls(moves) <= self.budget:
                         self.known[choice] = self.judge.error(moves)
@@ -138,13 +138,13 @@ class Search:
         """Neighbours: one number changed, intervals first, or steps traded for cycles."""
         if self.fixed is None and choice.intervals:
             yield from (replace(choice, scale=choice.scale + sign * 0.1 * step) for sign in (1, -1))
-        yield from (replace(choice, low=choice.low * np.exp(sign * 2.0 * step)) for sign in (1, -1))
-        yield from (replace(choice, rho=choice.rho * np.exp(sign * step)) for sign in (1, -1))
+        yield from (replace(choice, low=choice.low * float(np.exp(sign * 2.0 * step))) for sign in (1, -1))
+        yield from (replace(choice, rho=choice.rho * float(np.exp(sign * step))) for sign in (1, -1))
         nodes = self.nodes(choice.grid)
         for i, (N, K, low, high) in enumerate(choice.intervals):
             rest = choice.intervals[:i], choice.intervals[i + 1 :]
             at = int(np.argmin(np.abs(nodes - low)))
-            news = [(N, K, low, min(high * np.exp(sign * step), self.ceiling)) for sign in (1, -1)]
+            news = [(N, K, low, min(high * float(np.exp(sign * step)), self.ceiling)) for sign in (1, -1)]
             if step >= _STEPS[1]:
                 news += [(N + 1, K, low, high), (N, K + 1, low, high), (N + 1, max(1, K - 1), low, high)]
                 news += [(N - 1, K, low, high)] * (N > 2) + [(N - 1, K + 1, low, high)] * (N > 2) + [(N, K - 1, low, high)] * (K > 1)

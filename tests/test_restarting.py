@@ -236,3 +236,14 @@ def test_noise_without_bias(points, expected):
 def test_bad_input(make):
     with pytest.raises(BadInput):
         make()
+
+
+def test_neighbours_that_are_no_plan_are_passed_over():
+    """Refinement may move ``t_max`` below ``t_min``: that choice is worth nothing, and the search goes on."""
+    search = Search(edm(), methods.heun(), judge_of(edm(), LAW, None), 43, None, 30)
+    start = Choice(12, ((2, 1, 0.05, 0.051),))
+    assert search.error(replace(start, intervals=((2, 1, 0.05, 0.04),))) == np.inf
+    best, error = search.refined([start])
+    assert error <= search.error(start)
+    assert np.isfinite(error)
+    assert best.plan(methods.heun()).moves(edm())
