@@ -68,8 +68,6 @@ class Restart:
 
     def _node(self, low: float, times: Array, levels: Array, process: Process) -> float:
         near = int(np.argmin(np.abs(levels - low)))
-        if low == 0.0 and times[-1] == 0.0:
-            near = len(times) - 1
         on_grid = abs(levels[near] - low) <= _SAME * low or (low == 0.0 and times[near] == 0.0)
         if on_grid or self.snap == "nearest":
             return float(times[near])
