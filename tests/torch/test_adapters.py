@@ -231,7 +231,7 @@ def test_schedules_are_those_of_diffusers():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "num_train_timesteps": 1000}, "FlowMatchEulerDiscreteScheduler names no betas.*adapters.Flow"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}, "EulerDiscreteScheduler names no betas.*Flow"),
         ({**BETAS, "num_train_timesteps": 10**12}, "num_train_timesteps = 1000000000000 is more than 100000"),
         ({"beta_schedule": "curved"}, "diffusers refuses the schedule"),
         ({"trained_betas": [0.1, "x"]}, "diffusers refuses the schedule"),
