@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from math import factorial
 from typing import Self
 
 import numpy as np
@@ -89,26 +88,32 @@ def flow(F: ArrayLike, G: ArrayLike, B: ArrayLike) -> tuple[Array, Array]:
         rate, noise = F[0, 0], np.sum(G * G)
         variance = noise * (B if rate == 0.0 else np.expm1(2.0 * rate * B) / (2.0 * rate))
         return np.exp(rate * B)[..., None, None], np.sqrt(variance)[..., None, None]
-    size = float(np.linalg.norm(F, 2)) * float(np.max(B, initial=0.0))
-    doublings = max(0, int(np.ceil(np.log2(size / 0.5)))) if size > 0.5 else 0
-    short = B / 2.0**doublings
+    # everything below is elementwise in B, so that a stretch has the same numbers whatever is beside it
+    size = 2.0 * float(np.linalg.norm(F, 2)) * B
+    if np.any(np.isinf(size)):
+        raise OverflowError("the stretch times the drift is out of range")
+    doublings = np.ceil(np.log2(np.where(size > 1.0, size, 1.0))).astype(np.int64)
+    short = (B * 0.5**doublings)[..., None, None]
 
     powers = np.empty((_TERMS, k, k))
     powers[0] = np.eye(k)
     for n in range(1, _TERMS):
-        powers[n] = powers[n - 1] @ F
-    powers /= np.array([factorial(n) for n in range(_TERMS)], float)[:, None, None]
+        powers[n] = powers[n - 1] @ F / n
 
     def exponential(s: Array) -> Array:
-        return np.asarray(np.tensordot(s[..., None] ** np.arange(_TERMS), powers, axes=1))
+        total = np.broadcast_to(powers[-1], (*s.shape[:-2], k, k))
+        for power in powers[-2::-1]:
+            total = total * s + power
+        return total
 
     nodes, weights = gauss(_NODES)
-    columns = exponential(short[..., None] * nodes) @ G * np.sqrt(short[..., None] * weights)[..., None, None]
+    columns = exponential(short[..., None, :, :] * nodes[:, None, None]) @ G * np.sqrt(short * weights)[..., 0, :, None, None]
     lower = triangular(np.swapaxes(columns, -3, -2).reshape(*B.shape, k, _NODES * q))
     mean = exponential(short)
-    for _ in range(doublings):
-        lower = triangular(np.concatenate([mean @ lower, lower], axis=-1))
-        mean = mean @ mean
+    for done in range(int(np.max(doublings, initial=0))):
+        more = (doublings > done)[..., None, None]
+        lower = np.where(more, triangular(np.concatenate([mean @ lower, lower], axis=-1)), lower)
+        mean = np.where(more, mean @ mean, mean)
     return mean, lower
 
 

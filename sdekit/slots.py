@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-__all__ = ["Slots", "where"]
+__all__ = ["Slots", "schedule", "where"]
 
 
 @dataclass(eq=False)
@@ -71,3 +71,20 @@ def where(accepted: Mask, new: list[Any], old: list[Any]) -> list[Any]:
     mask = like(accepted.astype(float).reshape(-1, *(1,) * (new[0].ndim - 1)), new[0]) > 0.5
     xp = namespace(new[0])
     return [xp.where(mask, one, two) for one, two in zip(new, old, strict=True)]
+
+
+def schedule(nfe: Ints, batch: int, refill: bool = True) -> Ints:
+    """Samples in each call of a model when samples that need ``nfe`` calls each go through ``batch`` slots: a pure function.
+
+    With ``refill`` a slot takes the next sample as soon as it is free, else when all are: then the cost of calls that take the time of a full batch,
+    ``batch * len(schedule)``, is that of the slowest sample of each batch.
+    """
+    left, rest, sizes = nfe[:0], nfe, []
+    while len(left) or len(rest):
+        if refill or not len(left):
+            free = batch - len(left)
+            left, rest = np.concatenate([left, rest[:free]]), rest[free:]
+        calls = int(np.min(left))
+        sizes.append(np.full(calls, len(left)))
+        left = left[left > calls] - calls
+    return np.concatenate(sizes) if sizes else np.zeros(0, np.int64)
