@@ -66,11 +66,16 @@ def errors(model, images):
     return table
 
 
+def budget_of(quick):
+    """Steps and images of each training."""
+    return {"steps": 12, "batch": 16} if quick else {"steps": 500, "batch": 64}
+
+
 def models(images, quick, folder):
     """The four, by name."""
     from sdekit.torch import Denoising, LogNormal, Matching, Uniform, load, train
 
-    budget = {"steps": 12, "batch": 16, "network": {"block_out_channels": [16, 16]}} if quick else {"steps": 300, "batch": 128}
+    budget = {**budget_of(quick), "network": {"block_out_channels": [16, 16] if quick else [16, 32]}}
     losses = (
         Matching(PSLD, images.spread, of="eps", levels=Uniform(1e-5)),
         Matching(PSLD, images.spread, of="edm", levels=LogNormal()),
@@ -83,7 +88,7 @@ def models(images, quick, folder):
 
 def compute(quick):
     images = sk.torch.digits()
-    calls, n = (24, 40) if quick else (50, 128)
+    calls, n = (24, 40) if quick else (50, 100)
     error, judged = np.zeros((4, len(LEVELS), 2)), np.zeros((4, len(METHODS), len(MEASURES), 2))
     with tempfile.TemporaryDirectory() as folder:
         for i, (name, model) in enumerate(models(images, quick, folder)):
@@ -104,7 +109,7 @@ def compute(quick):
         "known_noise_of_native_eps": float(np.mean(error[0, :, 1])),
         "known_noise_of_native_edm": float(np.mean(error[1, :, 1])),
     }
-    settings = {"steps": 12 if quick else 300, "batch": 16 if quick else 128, "calls": calls, "samples": n, "grid": "quadratic, denoised at the end"}
+    settings = {**budget_of(quick), "calls": calls, "samples": n, "grid": "quadratic, denoised at the end"}
     return Found({"levels": LEVELS, "error": error, "judged": judged}, measured, settings, [0, 1])
 
 
