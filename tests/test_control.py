@@ -165,3 +165,49 @@ def test_schedule_by_hand():
 def test_bad_input(make, word):
     with pytest.raises(BadInput, match=word):
         make()
+
+
+def algorithm_one(x, rtol, atol, *, extrapolate=True, previous=True, norm="rms", lamba=False):
+    """The paper's Algorithm 1 on VP from t = 1 to 0.001, data N(0, 0.25), every normal 0.7: written out; returns the state and the attempts."""
+
+    def parts(t):
+        B = 0.1 * t + 9.95 * t * t
+        beta = 0.1 + 19.9 * t
+        variance = 0.25 * np.exp(-B) - np.expm1(-B)
+        return lambda x: -0.5 * beta * x + beta * x / variance, np.sqrt(beta)
+
+    t, h, z, last, attempts = 1.0, 0.01, 0.7, x, 0
+    while t - 1e-3 > 1e-9:
+        attempts += 1
+        (drift, g), (later, g_later) = parts(t), parts(t - h)
+        step = x - h * drift(x)
+        euler = step + (0.0 if lamba else np.sqrt(h) * g * z)
+        second = x - h * later(euler) + (0.0 if lamba else np.sqrt(h) * g_later * z)
+        better = 0.5 * (euler + second)
+        other = euler if extrapolate else better
+        delta = np.maximum(atol, rtol * np.maximum(np.abs(other), np.abs(last) if previous else 0.0))
+        E = np.max(np.abs((euler - better) / delta)) if norm == "max" else np.sqrt(np.mean(((euler - better) / delta) ** 2))
+        if E <= 1.0:
+            x = (better if extrapolate else euler) + (np.sqrt(h) * g * z if lamba else 0.0)
+            t, last = t - h, other
+        h = min(max(t - 1e-3, 1e-12), 0.9 * h * E**-0.9)
+    return x, attempts
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"extrapolate": False}, {"previous": False}, {"norm": "max"}, {"lamba": True}, {"lamba": True, "extrapolate": False}], ids=str
+)
+def test_algorithm_one_written_out(options):
+    """A whole run, rejections included: the same attempts, and the state at the end up to the rounding that they amplify."""
+    x = np.array([0.3, -1.2, 2.0])
+    lamba = options.get("lamba", False)
+    made = control.gotta_go_fast(0.05, 0.0078, published=True, lamba_pair=lamba)
+    made = replace(made, **{key: value for key, value in options.items() if key != "lamba"})
+
+    def denoise(y, sigma):
+        return 0.25 / (0.25 + np.reshape(sigma, (-1, 1)) ** 2) * y
+
+    run = sample(catalogue.vp(), denoise, control=made, start=(x[None, None], 1.0), grid=grids.times([1.0, 1e-3]), seed=Known())
+    known, attempts = algorithm_one(x, 0.05, 0.0078, **options)
+    assert run.adapted.accepted[0] + run.adapted.rejected[0] == attempts
+    np.testing.assert_allclose(run.x[0], known, rtol=1e-6)
