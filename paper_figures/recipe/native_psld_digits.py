@@ -120,7 +120,7 @@ def draw(axes, data):
         right.plot(list(METHODS), data["judged"][i, :, 0, 0], label=name)
     right.axhline(data["judged"][3, 0, 0, 1], color="grey", linestyle=":", label="held-out digits")
     left.set(xlabel=r"$\sigma_{\mathrm{eff}}$", ylabel="error of $E[x_0|z]$ a pixel, held-out digits")
-    right.set(ylabel="Frechet distance in pixel space", yscale="symlog")
+    right.set(ylabel="Frechet distance in pixel space", yscale="symlog", ylim=(0.0, 1e4))
     left.legend(fontsize="small")
     right.legend(fontsize="small")
 
