@@ -11,12 +11,12 @@ from paper_figures.common import Found, Script
 from sdekit import grids, methods, tables
 
 LAST = 0.02
-CLAIMS = {"plms_20_over_ddim_50": (0.0, 0.9), "plms_20_over_ddim_20": (0.0, 0.35)}
+CLAIMS = {"plms_10_over_ddim_20": (0.0, 0.95), "plms_10_over_ddim_10": (0.0, 0.55)}
 
 
 def compute(quick):
     denoise, process, n = sk.torch.load("digits"), tables.linear().process, 2 if quick else 8
-    few, many = ([20], [20, 50]) if quick else ([10, 20, 50], [10, 20, 50, 100, 250])
+    few, many = ([10], [10, 20]) if quick else ([10, 20, 50], [10, 20, 50, 100, 250])
     steps = {"DDIM": many, "PLMS": few} | ({} if quick else {"PNDM, exact weights": few})
     made = {"DDIM": methods.ddim(), "PLMS": methods.plms(), "PNDM, exact weights": methods.pndm()}
 
@@ -24,13 +24,13 @@ def compute(quick):
         run = sk.sample(process, denoise, method=method, grid=grids.logsnr(count, LAST, 150.0), n=n, seed=0, dtype="float64")
         return np.asarray(run.x), int(run.nfe[0])
 
-    reference, _ = ends(methods.pndm(), 60 if quick else 200)
+    reference, _ = ends(methods.pndm(), 30 if quick else 200)
     rows = [(name, k, *ends(made[name], k)) for name, counts in steps.items() for k in counts]
     errors = [float(np.sqrt(np.mean((x - reference) ** 2))) for _, _, x, _ in rows]
     at = {(name, k): error for (name, k, _, _), error in zip(rows, errors, strict=True)}
     measured = {f"{name}_{k}": error for (name, k), error in at.items()}
-    measured["plms_20_over_ddim_50"] = at["PLMS", 20] / at["DDIM", 50]
-    measured["plms_20_over_ddim_20"] = at["PLMS", 20] / at["DDIM", 20]
+    measured["plms_10_over_ddim_20"] = at["PLMS", 10] / at["DDIM", 20]
+    measured["plms_10_over_ddim_10"] = at["PLMS", 10] / at["DDIM", 10]
     arrays = {"names": np.array([row[0] for row in rows]), "calls": np.array([row[3] for row in rows]), "errors": np.array(errors)}
     return Found(arrays, measured, {"samples": n, "last level": LAST, "grid": "log level"}, [0])
 

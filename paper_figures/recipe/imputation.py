@@ -49,7 +49,7 @@ def conditional(process, n):
 
 
 def compute(quick):
-    process, steps = sk.catalogue.psld(), np.array([500, 1000] if quick else [100, 200, 500, 1000, 2000, 4000, 8000])
+    process, steps = sk.catalogue.psld(), np.array([500, 1000] if quick else [100, 200, 500, 1000, 2000])
     moments = np.array([[overwritten(process, int(n)), conditional(process, int(n))] for n in steps])
     at = steps.tolist().index(1000)
     measured = {
