@@ -87,6 +87,19 @@ def models(images, quick, folder):
 
 
 def compute(quick):
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # of small networks more threads wait for each other
+    try:
+        with threadpool_limits(1):
+            return on_one_thread(quick)
+    finally:
+        torch.set_num_threads(before)
+
+
+def on_one_thread(quick):
     images = sk.torch.digits()
     calls, n = (24, 40) if quick else (50, 100)
     error, judged = np.zeros((4, len(LEVELS), 2)), np.zeros((4, len(METHODS), len(MEASURES), 2))
