@@ -133,9 +133,7 @@ class Exact:
     def gaps(self, moves: Sequence[Move]) -> Array:
         """Errors of mean and standard deviation of the data block, (2, modes)."""
         first = moves[0]
-        if not isinstance(first, Run):
-            raise BadInput("a plan starts with steps of a method")
-        law = self.start(first.times[0])
+        law = self.start(first.times[0] if isinstance(first, Run) else getattr(first, "s", self.process.T))
         for move in moves:
             law = self.map_of(move).push(law)
         return self.gap(law)
@@ -205,5 +203,5 @@ def judge_of(process: Process, data: Any, model: Any) -> Exact | Common:
     if isinstance(data, Gaussian) and (own or not callable(model)) and not (isinstance(model, Law) and not isinstance(model, Gaussian)):
         return Exact(process, data, model.law if own and model.law is not None else model)
     if not isinstance(data, Law) or not (model is None or callable(model) or isinstance(model, Law)):
-        raise BadInput(f"data = {data!r} must be a law, and model = {model!r} a law or a denoiser")
+        raise BadInput(f"data ({type(data).__name__}) must be a law, and model ({type(model).__name__}) a law, a surrogate or a denoiser")
     return Common(process, data, model)

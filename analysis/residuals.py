@@ -36,10 +36,10 @@ class LevelLaws:
         Of one datum.
     """
 
-    sigmas: Array
-    means: Array
-    variances: Array
-    basis: Array | None
+    sigmas: Array = field(repr=False)
+    means: Array = field(repr=False)
+    variances: Array = field(repr=False)
+    basis: Array | None = field(repr=False)
     shape: tuple[int, ...]
 
     def law_at(self, sigma: float) -> Gaussian:

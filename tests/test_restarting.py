@@ -247,3 +247,11 @@ def test_neighbours_that_are_no_plan_are_passed_over():
     assert error <= search.error(start)
     assert np.isfinite(error)
     assert best.plan(methods.heun()).moves(edm())
+
+
+def test_churn_may_begin_by_raising_the_level():
+    """PSLD reaches levels above the grid's first: the SDE baseline then starts with a jump."""
+    law = sk.law.Gaussian(np.zeros(2), [0.25, 0.01])
+    found = analysis.tune_restart(sk.catalogue.psld(), data=law, nfe=12, evaluations=5)
+    exact = analysis.exact_law(sk.catalogue.psld(), plan=found.sde_plan, data=law)
+    assert found.sde == pytest.approx(exact.w2, rel=1e-9)

@@ -153,7 +153,7 @@ class NetworkDenoiser(Network):
         return made
 
     def __call__(self, y: Any, sigma: Any) -> Any:
-        """The denoised data, of the shape, type and library of ``y``; no gradient is recorded.
+        """The denoised data, of the shape, type and library of ``y``; a gradient is recorded where ``y`` asks for one.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class NetworkDenoiser(Network):
             raise BadInput(f"y has shape {tuple(y.shape)}; this network denoises data of shape (batch, {', '.join(map(str, self.shape))})")
         if np.ndim(sigma) and tuple(sigma.shape) != (y.shape[0],):
             raise BadInput(f"sigma has shape {tuple(sigma.shape)}; it must be a number or ({y.shape[0]},), one level a sample")
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and y.requires_grad):
             level: Any = sigma.to(y.device, y.dtype) if is_torch(sigma) else float(sigma)
             c_skip, c_out, c_in, c_noise = precondition(level, self.sigma_data)
             if is_torch(level) and level.ndim:
@@ -182,7 +182,9 @@ class NetworkDenoiser(Network):
             return c_skip * y + c_out * answer.to(y.device, y.dtype)
 
     def _labels(self, n: int) -> torch.Tensor:
-        label = torch.as_tensor(self.label, device=self.device)
+        if not is_torch(self.label):
+            return torch.full((n,), int(self.label), device=self.device)
+        label = self.label.to(self.device, non_blocking=True)
         if label.ndim and len(label) != n:
             raise BadInput(f"{len(label)} labels for {n} data; give one label, or as many as there are data in a call")
         return label.expand(n)

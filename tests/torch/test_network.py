@@ -175,3 +175,28 @@ def test_a_class_is_given_to_the_network_and_none_is_the_last(y):
         denoise.given([0, 1])(y, 0.7)
     with pytest.raises(sk.BadInput, match="trained without classes"):
         NetworkDenoiser(network, SHAPE, SPREAD).given(1)
+
+
+def test_gradients_pass_where_they_are_asked_for():
+    denoise = sk.torch.load("digits").to(dtype=torch.float64)
+    y, way = (torch.randn(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    assert not denoise(y, 0.7).requires_grad
+    asked = y.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad((denoise(asked, 0.7) * way).sum(), asked)
+    h = 1e-5
+    numeric = ((denoise(y + h * way, 0.7) - denoise(y - h * way, 0.7)) * way).sum() / (2.0 * h)
+    assert float((slope * way).sum()) == pytest.approx(float(numeric), rel=1e-6)
+    with torch.no_grad():
+        assert not denoise(asked, 0.7).requires_grad
+
+
+def test_a_digit_is_completed():
+    """Given its upper half, the posterior sampler draws lower halves that fit: nearer to the truth than those of other digits."""
+    images = sk.torch.digits()
+    truth, mask = images.held_out[3], np.zeros((1, 8, 8), bool)
+    mask[:, :4] = True
+    half = sk.torch.Posterior(sk.torch.load("digits"), mask, np.where(mask, truth, 0.0))
+    made = sk.sample(sk.catalogue.edm(), half, method=sk.methods.ddim(), grid=sk.grids.karras(8, 0.05, 20.0), n=12, dtype=torch.float32).x.numpy()
+    assert np.abs(made - truth)[:, mask].max() < 0.2
+    gaps = [np.sqrt(np.mean((x - made)[:, ~mask] ** 2)) for x in images.held_out[:200]]
+    assert np.mean(np.array(gaps) < gaps[3]) < 0.15
