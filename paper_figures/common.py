@@ -135,10 +135,18 @@ def _spectrum(law: Gaussian) -> Spectrum:
     return Spectrum.of([law])
 
 
-def exact_w2(process: Process, plan: Plan, law: Gaussian, prior: bool = True) -> float:
-    """Exact W2 of a sampler on a normal law, equal modes computed once; started from the process's prior, or from the exact marginal."""
-    spectrum = _spectrum(law)
-    return float(spectrum.sums(np.sum(spectrum.gaps(program(process, plan), prior) ** 2, axis=0))[0])
+def exact_parts(process: Process, plan: Plan, law: Gaussian) -> tuple[float, float, float]:
+    """Exact W2 of a plan that ends with ``denoise()`` on a centred normal law, from the prior, over the size of the data; equal modes once.
+
+    The whole; what the steps and the prior cause (the distance to the exact law, denoised at the same level); and what that level loses.
+    """
+    spectrum, made = _spectrum(law), program(process, plan)
+    spread, sigma = np.sqrt(spectrum.variances), float(process.sigma_eff(plan.grid.times(process)[-1]))
+    found = spread + spectrum.gaps(made)[1]
+    end = spread**2 / np.hypot(spread, sigma)
+    whole, steps, lost = (float(spectrum.sums(gap**2)[0]) for gap in (found - spread, found - end, end - spread))
+    size = float(spectrum.sums(spread**2)[0])
+    return whole / size, steps / size, lost / size
 
 
 def slope(errors: NDArray[np.float64], steps: NDArray[np.float64]) -> float:
