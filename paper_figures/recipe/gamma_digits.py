@@ -38,6 +38,7 @@ def draw(axes, data):
         ax.plot(data["gammas"], data["table"][:, j, 0] / data["table"][:, j, 1], label=str(name))
     ax.axhline(1.0, color="grey", linestyle=":")
     ax.set_xscale("symlog", linthresh=2.5e-3)
+    ax.set_xlim(-0.1 * 2.5e-3, 0.4)
     ax.set(xlabel=r"$\Gamma$", ylabel="in units of held-out digits", ylim=(0.0, 2.5), title=f"digits from PSLD, {STEPS} calls of one denoiser")
     ax.legend(fontsize="small")
 

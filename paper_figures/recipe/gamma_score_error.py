@@ -58,6 +58,7 @@ def draw(axes, data):
             ax.plot(data["gammas"][best], relative[best], "o", color=line.get_color(), markersize=11, markerfacecolor="none")
         ax.set(yscale="log", xlabel=r"$\Gamma$", title=kind)
         ax.set_xscale("symlog", linthresh=5e-4)
+        ax.set_xlim(-0.1 * 5e-4, 0.4)
         ax.legend(fontsize="small")
     axes[0].set_ylabel(r"error in $x$, in units of that at $\Gamma = 0$")
 

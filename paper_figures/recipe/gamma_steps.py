@@ -53,8 +53,9 @@ def draw(axes, data):
             ax.plot(data["gammas"][best], w2[best, k], "o", color=line.get_color(), markersize=11, markerfacecolor="none")
         ax.set(yscale="log", ylim=(1e-3, 10.0), xlabel=r"$\Gamma$", title=f"{kind} steps")
         ax.set_xscale("symlog", linthresh=2.5e-3)
+        ax.set_xlim(-0.1 * 2.5e-3, 0.4)
     axes[0].set_ylabel("exact W2 of the steps, over the size of the data")
-    axes[0].legend(fontsize="small")
+    axes[1].legend(fontsize="small", loc="upper left")
 
 
 SCRIPT = Script(__file__, compute, draw, CLAIMS, panels=2, size=(9.0, 4.0))
