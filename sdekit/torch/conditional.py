@@ -198,6 +198,11 @@ class Posterior(Wrapped):
     BadInput
         For arguments that do not fit; at a call, for a denoiser without gradient.
 
+    Notes
+    -----
+    Slopes of a trained network are no exact covariance: not symmetric, and not positive.  The inverse of such a matrix is unstable (on the shipped
+    digits it leaves the data's range by orders of magnitude): give ``spread`` for networks.
+
     References
     ----------
     Boys et al. 2023, arXiv:2310.06721; Song et al. 2023, Pseudoinverse-guided diffusion models (ICLR).
@@ -252,7 +257,8 @@ def _solved(product: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor
         if bool((size <= enough).all()):
             break
         along = product(way)
-        length = torch.where(size > enough, size / (way * along).sum(1, keepdim=True), 0.0)
+        bent = (way * along).sum(1, keepdim=True)  # a network's slopes need not be symmetric or positive: then this is where to stop
+        length = torch.where((size > enough) & (bent > 0.0), size / bent, 0.0)
         w, rest = w + length * way, rest - length * along
         new = (rest * rest).sum(1, keepdim=True)
         way, size = rest + torch.where(size > 0.0, new / size, 0.0) * way, new

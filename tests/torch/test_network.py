@@ -195,8 +195,8 @@ def test_a_digit_is_completed():
     images = sk.torch.digits()
     truth, mask = images.held_out[3], np.zeros((1, 8, 8), bool)
     mask[:, :4] = True
-    half = sk.torch.Posterior(sk.torch.load("digits"), mask, np.where(mask, truth, 0.0))
+    half = sk.torch.Posterior(sk.torch.load("digits"), mask, np.where(mask, truth, 0.0), spread=0.5)
     made = sk.sample(sk.catalogue.edm(), half, method=sk.methods.ddim(), grid=sk.grids.karras(8, 0.05, 20.0), n=12, dtype=torch.float32).x.numpy()
-    assert np.abs(made - truth)[:, mask].max() < 0.2
+    assert np.abs(made - truth)[:, mask].max() < 0.3
     gaps = [np.sqrt(np.mean((x - made)[:, ~mask] ** 2)) for x in images.held_out[:200]]
-    assert np.mean(np.array(gaps) < gaps[3]) < 0.15
+    assert np.mean(np.array(gaps) < gaps[3]) < 0.05
