@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from sdekit import catalogue
+import sdekit as sk
+from sdekit import analysis, catalogue
 from sdekit.cli import main
+from sdekit.record import from_record
 
-COMMANDS = ["list", "certify", "kernel", "sample", "compare", "order", "train", "report", "audit"]
+COMMANDS = ["list", "certify", "kernel", "sample", "compare", "order", "train", "report", "audit", "tune"]
 FALSE = """
 name = "wrong"
 state = ["x", "m"]
@@ -175,3 +177,17 @@ def test_the_module_runs_as_a_program():
     done = subprocess.run([sys.executable, "-m", "sdekit", "list"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "psld" in done.stdout.split()
+
+
+def test_tune_restart_prints_a_plan_that_runs(capsys):
+    command = ["tune", "restart", "edm", "--nfe", "13", "--data", "gaussian", "--covariance", "0.8", "--json"]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    law = sk.law.Gaussian(0.0, 0.25)
+    plan = from_record(told["plan"])
+    model = sk.law.Gaussian(0.0, 0.2)
+    exact = analysis.exact_law(sk.catalogue.edm(), plan=plan, data=law, model=model)
+    assert exact.nfe == told["nfe"] <= 13
+    assert exact.w2 == pytest.approx(told["error"], rel=1e-6, abs=1e-9)
+    assert main(["tune", "everything", "edm"]) == 2
+    assert "subject of tune" in capsys.readouterr().err

@@ -22,6 +22,16 @@ def script(path):
     return import_module(f"paper_figures.{path.parent.name}.{path.stem}").SCRIPT
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Small networks on a shared machine: more threads wait for each other."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @every
 def test_claims_of_the_quick_form(path, tmp_path):
     from paper_figures.common import broken

@@ -93,6 +93,23 @@ def order(
         raise typer.Exit(1)
 
 
+def _laws() -> dict[str, Callable[[], Law]]:
+    """The data of the command line."""
+    from .. import analysis, law
+
+    def digits() -> Law:
+        from ..torch import data as images
+
+        return images.digits().gaussian()
+
+    return {
+        "gaussian": lambda: law.Gaussian(0.0, 0.25),
+        "mixture": lambda: law.Mixture([0.3, 0.7], [-0.8, 0.5], [0.01, 0.04]),
+        "circle": lambda: analysis.Manifold("circle", 16, 0.02).law,
+        "digits": digits,
+    }
+
+
 @app.command()
 def compare(
     which: Which,
@@ -109,26 +126,41 @@ def compare(
 
     Example: sdekit compare psld --methods heun,exponential2 --nfe 10,20,50
     """
-    from .. import analysis, law
+    from .. import analysis
 
-    def digits() -> Law:
-        from ..torch import data as images
-
-        return images.digits().gaussian()
-
-    laws: dict[str, Callable[[], Law]] = {
-        "gaussian": lambda: law.Gaussian(0.0, 0.25),
-        "mixture": lambda: law.Mixture([0.3, 0.7], [-0.8, 0.5], [0.01, 0.04]),
-        "circle": lambda: analysis.Manifold("circle", 16, 0.02).law,
-        "digits": digits,
-    }
     chosen = [pick("method", name.strip(), methods())() for name in methods_.split(",")]
     try:
         budgets = [int(entry) for entry in nfe.split(",")]
     except ValueError:
         raise BadInput(f"--nfe {nfe!r} must be whole numbers with commas, such as 10,20,50") from None
-    table = analysis.work_precision(process_of(which, param), chosen, budgets, data=pick("data", data, laws)())
+    table = analysis.work_precision(process_of(which, param), chosen, budgets, data=pick("data", data, _laws())())
     show(as_json, {"process": table.process, "data": data, "cells": table.rows()}, table)
+
+
+@app.command()
+def tune(
+    what: Annotated[str, typer.Argument(metavar="restart", help="What to choose.")],
+    which: Which,
+    method: Annotated[str, typer.Option("--method")] = "exponential_rk2",
+    nfe: Annotated[int, typer.Option("--nfe", min=8, help="Most model calls.")] = 43,
+    data: Annotated[str, typer.Option("--data", metavar="gaussian|mixture|digits")] = "digits",
+    covariance: Annotated[float, typer.Option("--covariance", help="The model believes in this many times the covariance: a score error.")] = 1.0,
+    param: Param = None,
+    as_json: Json = False,
+) -> None:
+    """Choose Restart's intervals, repetitions, noise and main grid under a budget; says when Restart cannot help, and why.
+
+    Example: sdekit tune restart edm --nfe 43 --data digits --covariance 0.8
+    """
+    from .. import analysis, imperfect
+    from ..record import to_record
+
+    pick("subject of tune", what, {"restart": None})
+    law = pick("data", data, _laws())()
+    model = None if covariance == 1.0 else imperfect.scaled_covariance(law, covariance)
+    found = analysis.tune_restart(process_of(which, param), pick("method", method, methods())(), data=law, model=model, nfe=nfe)
+    told = {name: getattr(found, name) for name in ("intervals", "S_noise", "nfe", "error", "ode", "sde", "plateau", "reach", "helps", "explanation")}
+    show(as_json, {"process": which, "data": data, **told, "plan": to_record(found.plan)}, found)
 
 
 @app.command()

@@ -182,9 +182,10 @@ class NetworkDenoiser(Network):
             return c_skip * y + c_out * answer.to(y.device, y.dtype)
 
     def _labels(self, n: int) -> torch.Tensor:
-        if not is_torch(self.label):
-            return torch.full((n,), int(self.label), device=self.device)
-        label = self.label.to(self.device, non_blocking=True)
+        own: Any = self.label
+        if not is_torch(own):
+            return torch.full((n,), int(own), device=self.device)
+        label: torch.Tensor = own.to(self.device, non_blocking=True)
         if label.ndim and len(label) != n:
             raise BadInput(f"{len(label)} labels for {n} data; give one label, or as many as there are data in a call")
         return label.expand(n)
