@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 notebooks
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --nbmake --nbmake-timeout=300 notebooks
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
