@@ -321,3 +321,19 @@ def test_few_steps(method):
 def test_bad_input(make):
     with pytest.raises(BadInput):
         make()
+
+
+@pytest.mark.parametrize("make", [vp, psld, third_order], ids=lambda m: m.__name__)
+def test_what_is_kept_is_the_answer_at_every_step(make):
+    """Data: ``D``.  Eps: ``R^-1 (z - psi D)`` with the root of the step's start, the first step of a leg included."""
+    process = make()
+    for method, of in ((m.exponential(3), "data"), (m.exponential(3, of="eps"), "eps"), (m.exponential(2, of="eps", noise=1.0), "eps")):
+        items = program(process, plans.run(grids.logsnr(5, 0.1, 5.0), method)).items
+        leg = Reverse(process, method.noise).leg(np.array([items[0].t, *(item.s for item in items)]))
+        k = process.k
+        for i, item in enumerate(items[:3]):
+            rows, psi = item.move, process.kernel(item.t).psi
+            width = rows.out.shape[1]
+            z, D = np.eye(k, width), np.eye(1, width, width - 1)
+            want = D if of == "data" else np.linalg.solve(leg.roots[i], z - psi[:, None] @ D)
+            np.testing.assert_allclose(rows.keep[: len(want)], want, rtol=1e-9, atol=1e-12)
