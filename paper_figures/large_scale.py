@@ -34,9 +34,14 @@ def build(config: Mapping[str, Any], dry: bool = False) -> tuple[Process, Plan]:
     named = dict(config["process"])
     table = named.pop("table", None)
     process = getattr(sk.tables, table)().process if table else getattr(sk.catalogue, named.pop("name"))(**named)
-    grid = {"format": FORMAT, "kind": "grid", **config["grid"]}
-    method = from_record({"format": FORMAT, "kind": "method", **config["method"]})
-    plan = sk.plans.run(from_record(grid | ({"n": FEW} if dry else {})), method)
+    grid = {"kind": "grid", **config["grid"]}
+    transforms = [{"kind": "transform", **transform} for transform in config.get("transforms", [])]
+    if dry:
+        grid["n"] = FEW
+        transforms = [entry | ({"intervals": entry["intervals"][:1]} if "intervals" in entry else {}) for entry in transforms]
+    plan = from_record({"format": FORMAT, "kind": "plan", "grid": grid, "method": {"kind": "method", **config["method"]}, "transforms": transforms})
+    if "pfgm" in config:
+        plan = sk.pfgm.Pfgm(config["pfgm"]).plan(plan)
     return process, plan.then(sk.plans.denoise()) if config["denoise"] else plan
 
 
@@ -85,8 +90,14 @@ def main(argv: list[str] | None = None) -> np.ndarray[Any, Any]:
         parser.error(f"the network denoises data of shape {denoise.shape}, the configuration's have {shape}")
     process, plan = build(config, given.dry_run)
     settings = {"config": given.config.name, "dry run": given.dry_run}
-    sample_to(out, process, denoise, plan, n=n, seed=config["seed"], settings=settings)
-    samples = load_samples(out)
+    start = sk.pfgm.Pfgm(config["pfgm"]).prior(shape) if "pfgm" in config else None
+    classes = 1 if given.dry_run else config.get("classes", 1)
+    made = []
+    for label in range(classes):  # each class has a folder of its own
+        folder, model = (out, denoise) if classes == 1 else (out / f"class-{label}", denoise.given(class_labels=label))
+        sample_to(folder, process, model, plan, n=n // classes, seed=config["seed"] + label, settings=settings, start=start)
+        made.append(load_samples(folder))
+    samples = np.concatenate(made)
     print(f"{config['claim']}: {len(samples)} samples of shape {shape} in {out}; the paper's FID is {config['fid']}")
     if given.reference:
         print(f"FID {fid(samples, np.load(given.reference, allow_pickle=False)):.3f}")
