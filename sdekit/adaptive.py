@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._array import like, namespace, to_host
-from .control import Control
+from .control import Control, Past
 from .errors import BadInput
 from .grids import Grid
 from .noise import METHOD, Address, Noise
@@ -365,13 +365,10 @@ class March:
     def _next(self, slots: Slots, s: Array, h: Array, errors: Array, accepted: Mask) -> None:
         """Times, next steps and what the controller remembers."""
         slots.t = np.where(accepted, s, slots.t)
-        seen = np.concatenate([errors[None], slots.errors[:-1]])
-        ratios = np.concatenate([np.where(np.isnan(slots.last), 1.0, h / slots.last)[None], slots.ratios[:-1]])
+        factor, past = Past(slots.errors, slots.ratios, slots.last).after(self.control.controller, h, errors, accepted)
         with np.errstate(over="ignore", invalid="ignore"):
-            factor = self.control.controller.factor(seen, ratios, accepted)
             slots.h = np.minimum(np.where(np.isfinite(errors), h * factor, 0.0), slots.t - self.times[1])
-        slots.errors, slots.ratios = np.where(accepted, seen, slots.errors), np.where(accepted, ratios, slots.ratios)
-        slots.last = np.where(accepted, h, slots.last)
+        slots.errors, slots.ratios, slots.last = past
 
     def _keep(self, slots: Slots, which: Ints, leaving: Ints | None = None) -> Slots | None:
         """Keep some of the slots; those that leave are returned."""

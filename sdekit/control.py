@@ -10,7 +10,7 @@ is the error ``E``, a norm over one sample.  The step is accepted where :math:`E
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from .methods import Method, heun, lamba
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-__all__ = ["Control", "Controller", "adaptive", "filtered", "gotta_go_fast", "power"]
+__all__ = ["Control", "Controller", "Past", "adaptive", "filtered", "gotta_go_fast", "power"]
 
 _NORMS = ("rms", "l2", "max")
 _ESTIMATES = ("strong", "drift", "residual")
@@ -91,6 +91,22 @@ class Controller:
         made = np.where(accepted, filtered, np.sum(gains) * logs[0])
         with np.errstate(over="ignore", under="ignore"):
             return np.asarray(np.clip(np.exp(made), self.least, self.most))
+
+
+class Past(NamedTuple):
+    """What controllers remember of accepted steps, the newest first: errors and ratios (depth, n), and the last step (n,), not-a-number before."""
+
+    errors: Array
+    ratios: Array
+    last: Array
+
+    def after(self, controller: Controller, h: Array, error: Array, accepted: Mask) -> tuple[Array, Past]:
+        """The factor of the next step after one of length ``h``, and what is remembered then."""
+        seen = np.concatenate([error[None], self.errors[:-1]])
+        ratios = np.concatenate([np.where(np.isnan(self.last), 1.0, h / self.last)[None], self.ratios[:-1]])
+        with np.errstate(over="ignore", invalid="ignore"):
+            factor = controller.factor(seen, ratios, accepted)
+        return factor, Past(np.where(accepted, seen, self.errors), np.where(accepted, ratios, self.ratios), np.where(accepted, h, self.last))
 
 
 def power(theta: float = 0.9, r: float = 0.9, least: float = 0.0, most: float = float("inf")) -> Controller:

@@ -39,7 +39,8 @@ class SDE:
     k : int
         Number of blocks.
     drift, noise : callable
-        ``drift(z, t)`` (k, n, *event) and ``noise(z, t)`` (k, q, n, *event).
+        ``drift(z, t)`` (k, n, *event) and ``noise(z, t)`` (k, q, n, *event).  Where each sample has steps of its own, ``t`` is an array that
+        broadcasts against (n, *event).
     noise_class : str
         One of ``CLASSES``.  Found symbolically by :meth:`of`, believed otherwise.
     noise_jacobian, jacobian : callable, optional
@@ -166,11 +167,15 @@ class _Maker:
 
         def values(z: Array, t: float) -> Array:
             out = np.empty((int(np.prod(shape)), *z.shape[1:]), z.dtype)
-            for row, value in zip(out, run(*z, *([] if self.time is None else [float(self.clock.integral(t))])), strict=True):
+            for row, value in zip(out, run(*z, *([] if self.time is None else [self._clocked(t)])), strict=True):
                 row[...] = value
             return out.reshape(*shape, *z.shape[1:])
 
         return values
+
+    def _clocked(self, t: Any) -> Any:
+        B = self.clock.integral(t)
+        return float(B) if np.ndim(B) == 0 else B
 
     def slopes(self, entries: sp.Matrix, shape: tuple[int, ...]) -> Field:
         """The derivatives as a field; made when first asked for, because those of a kink have no values and most methods need none."""

@@ -17,8 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from ._array import dtype_of, is_torch, statuses
 from .brownian import Path
 from .clocks import Clock, Linear
+from .control import Control
 from .equation import CLASSES, SDE
 from .errors import BadInput, unknown, whole
+from .forward import Adapted, along, follow, improved
 from .law import Law
 from .noise import PATH, PRIOR, Address, Noise, as_noise
 from .solve import Saved, stops_of
@@ -71,14 +73,10 @@ class Stepper:
     needs: str = ""
 
 
-def _along(noise: Array, dW: Array) -> Array:
-    return np.asarray(np.einsum("ij...,j...->i...", noise, dW))
-
-
 def _euler_maruyama(sde: SDE, z: Array, span: Span, dW: Array, _: Any) -> Array:
     step = span.h * sde.drift(z, span.t)
     step += z
-    step += _along(sde.noise(z, span.t), dW)
+    step += along(sde.noise(z, span.t), dW)
     return step
 
 
@@ -88,21 +86,32 @@ def _milstein(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
     if sde.noise_class == "additive" or sde.noise_jacobian is None:
         return new
     G, slope = sde.noise(z, span.t), sde.noise_jacobian(z, span.t)
-    square = np.einsum("ijl...,l...,j...->i...", slope, _along(G, dW), dW) - span.h * np.einsum("ijl...,lj...->i...", slope, G)
+    square = np.einsum("ijl...,l...,j...->i...", slope, along(G, dW), dW) - span.h * np.einsum("ijl...,lj...->i...", slope, G)
     return np.asarray(new + 0.5 * square)
 
 
 def _heun(sde: SDE, z: Array, span: Span, dW: Array, _: Any) -> Array:
-    first = span.h * sde.drift(z, span.t) + _along(sde.noise(z, span.t), dW)
-    return z + 0.5 * (first + span.h * sde.drift(z + first, span.s) + _along(sde.noise(z + first, span.s), dW))
+    return improved(sde, z, span.t, span.s, span.h, dW, 0.0)[0]
+
+
+def _roberts(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
+    if sde.noise_class == "additive":
+        return _heun(sde, z, span, dW, dZ)
+    _single(sde, len(dW))
+    return improved(sde, z, span.t, span.s, span.h, dW, np.copysign(1.0, 2.0 * dZ - span.h * dW))[0]
+
+
+def _single(sde: SDE, q: int) -> None:
+    if sde.noise_class == "commutative" and q > 1:
+        raise BadInput(f"roberts is for noise of one column or of one column for each row, and this has {q} that act together; use milstein")
 
 
 def _sra1(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
     area = dZ / span.h
     here, there = sde.noise(z, span.t), sde.noise(z, span.s)
     slope = sde.drift(z, span.t)
-    stage = z + 0.75 * span.h * slope + 1.5 * _along(there, area)
-    return z + span.h / 3.0 * (slope + 2.0 * sde.drift(stage, span.at(0.75))) + _along(there, dW) + _along(here - there, area)
+    stage = z + 0.75 * span.h * slope + 1.5 * along(there, area)
+    return z + span.h / 3.0 * (slope + 2.0 * sde.drift(stage, span.at(0.75))) + along(there, dW) + along(here - there, area)
 
 
 def _sri(sde: SDE, z: Array, span: Span, dW: Array, dZ: Any) -> Array:
@@ -143,7 +152,7 @@ def _theta(theta: float) -> Callable[[SDE, Array, Span, Array, Any], Array]:
         if slope is None:
             raise BadInput("this SDE has no jacobian of its drift, which an implicit method needs")
         explicit = span.h * sde.drift(z, span.t)
-        known = z + (1.0 - theta) * explicit + _along(sde.noise(z, span.t), dW)
+        known = z + (1.0 - theta) * explicit + along(sde.noise(z, span.t), dW)
         new, change = known + theta * explicit, np.full_like(z, np.inf)
         for _i in range(_NEWTON):
             gap = new - weight * sde.drift(new, span.s) - known
@@ -160,6 +169,7 @@ def _theta(theta: float) -> Callable[[SDE, Array, Span, Array, Any], Array]:
 _HALF = {"additive": 1.0, "diagonal": 0.5, "commutative": 0.5, "general": 0.5}
 _ONE = dict.fromkeys(CLASSES, 1.0)
 _TWO = {**_ONE, "additive": 2.0}
+_ROBERTS = "Roberts, Modify the Improved Euler scheme to integrate SDEs (2012), arXiv:1210.0933"
 _KP = "Kloeden and Platen, Numerical Solution of Stochastic Differential Equations (1992)"
 _R = "Roessler, Runge-Kutta methods for the strong approximation of solutions of SDEs (2010)"
 
@@ -169,13 +179,16 @@ METHODS: dict[str, Stepper] = {
         Stepper("euler_maruyama", _euler_maruyama, _HALF, _ONE, f"{_KP}, 10.2"),
         Stepper("milstein", _milstein, dict.fromkeys(CLASSES[:3], 1.0), dict.fromkeys(CLASSES[:3], 1.0), f"{_KP}, 10.3", needs="noise_jacobian"),
         Stepper("heun", _heun, {**_ONE, "general": 0.5}, _TWO, "Rumelin, Numerical treatment of SDEs (1982)", "stratonovich"),
+        Stepper("roberts", _roberts, dict.fromkeys(CLASSES[:3], 1.0), {**dict.fromkeys(CLASSES[:3], 1.0), "additive": 2.0}, _ROBERTS, area=True),
         Stepper("trapezoidal", _theta(0.5), _HALF, _TWO, f"{_KP}, 12.2", needs="jacobian"),
         Stepper("implicit_euler", _theta(1.0), _HALF, _ONE, f"{_KP}, 12.2", needs="jacobian"),
         Stepper("sra1", _sra1, {"additive": 1.5}, {"additive": 2.0}, f"{_R}, SRA1", area=True),
         Stepper("sri", _sri, {"diagonal": 1.5}, {"diagonal": 1.5}, f"{_R}, SRIW1", area=True),
     )
 }
-"""The methods by name: their orders hold per noise class, for smooth coefficients with bounded derivatives."""
+"""The methods by name: their orders hold per noise class, for smooth coefficients with bounded derivatives.
+
+``roberts`` is for commutative noise of one column only."""
 
 
 def _prepare(method: str | Stepper, sde: SDE) -> tuple[Stepper, SDE]:
@@ -229,15 +242,19 @@ class Paths:
     times : array
         The grid.
     status : tuple of str
-        ``"ok"``, or ``"nonfinite"`` for a sample that holds an infinity or not-a-number.
+        ``"ok"``, or ``"nonfinite"`` for a sample that holds an infinity or not-a-number; with a control a sample stays where it stopped, and may be
+        ``"h_min"`` or ``"budget"``.
     saved : Saved or None
         The state at the times asked for.
+    adapted : Adapted or None
+        How a run with a control went.
     """
 
     z: Array
     times: Array
     status: tuple[str, ...]
     saved: Saved | None = None
+    adapted: Adapted | None = None
 
 
 def simulate(
@@ -245,7 +262,8 @@ def simulate(
     *,
     start: Any,
     times: ArrayLike,
-    method: str | Stepper = "euler_maruyama",
+    method: str | Stepper | None = None,
+    control: Control | None = None,
     n: int | None = None,
     seed: int | Noise = 0,
     save: str | Sequence[float] | None = None,
@@ -263,7 +281,11 @@ def simulate(
         Where a recipe's data block is a vector, its law is of that shape, and the state has an entry for each component.
     times : increasing sequence of float
     method : str or Stepper
-        A name in ``METHODS``.
+        A name in ``METHODS``; ``euler_maruyama`` when absent, or ``roberts`` with a control.
+    control : Control, optional
+        Steps by error control between the ``times``, for each sample its own: ``gotta_go_fast()``, or ``adaptive(heun(1))``, whose pair is improved
+        Euler against Euler and Maruyama, for the equation's own solution.  Its first and smallest step are parts of the run's length in the unit
+        clock, and its ``nfe`` counts drifts.  ``method`` may be ``"roberts"`` or ``"heun"``, which differ by the conversion of the drift.
     n : int
         How many samples, for a law or a mapping of numbers.
     seed : int or Noise
@@ -283,7 +305,7 @@ def simulate(
     ArithmeticError
         If an implicit method's Newton iteration does not converge.
     """
-    stepper, sde = _prepare(method, SDE.of(source, **parameters))
+    stepper, sde = _prepare(method or ("roberts" if control is not None else "euler_maruyama"), SDE.of(source, **parameters))
     grid = _grid(sde.clock, times)
     stops = stops_of(grid, save)
     noise = as_noise(seed)
@@ -298,6 +320,8 @@ def simulate(
     normals: Any = None
     if path is not None and (path.width, len(path.ids), *path.shape) != (q, *z.shape[1:]):
         raise BadInput(f"the path has {path.width} channels, {len(path.ids)} samples of shape {path.shape}; this run needs {q}, {z.shape[1:]}")
+    if control is not None:
+        return _adaptively(sde, z, grid, control, stepper, path, noise, stops)
     width, ids, B = (2 if stepper.area else 1) * q, np.arange(z.shape[1]), sde.clock.integral(grid)
     chunk = max(1, _AHEAD // max(1, width * z[0].size))
     with np.errstate(all="ignore"):  # a sample that overflows is reported by its status
@@ -316,6 +340,16 @@ def simulate(
                 kept.append(z)
     status = tuple(statuses(list(z)))
     return Paths(z, grid, status, Saved(grid[sorted(stops)], np.stack(kept)) if stops else None)
+
+
+def _adaptively(sde: SDE, z: Array, grid: Array, control: Control, stepper: Stepper, path: Path | None, noise: Noise, stops: frozenset[int]) -> Paths:
+    if path is not None or stepper.name not in ("roberts", "heun"):
+        raise BadInput(f"a control draws the path itself and takes steps of roberts or heun, not {'a path' if path is not None else stepper.name}")
+    signs = stepper.area and sde.noise_class != "additive"
+    _single(sde, np.shape(sde.noise(z, grid[0]))[1] if signs else 1)
+    with np.errstate(all="ignore"):
+        z, kept, status, adapted = follow(sde, z, grid, control, signs, noise, stops)
+    return Paths(z, grid, tuple(status), Saved(grid[sorted(stops)], np.stack(kept)) if stops else None, adapted)
 
 
 def _grid(clock: Clock, times: ArrayLike) -> Array:

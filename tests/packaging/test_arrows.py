@@ -12,7 +12,7 @@ ORDER = [
     "symbolic", "reach", "commuting", "derivation", "certificate", "expression", "blocks", "recipe", "completeness", "equation", "moving", "spec",
     "writing", "catalogue", "reversal", "noise", "brownian", "pieces", "law", "denoiser", "imperfect", "propagation", "reverse", "tableau", "modes",
     "methods", "control", "grids", "hitting", "plans", "pfgm", "tables", "compatibility", "semilinear", "solve", "slots", "adaptive", "sampling", "inversion", "parallel",
-    "pictures", "record", "runs", "simulation",
+    "pictures", "record", "runs", "forward", "simulation",
     "analysis", "testing", "torch", "cli", "__main__",
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why
