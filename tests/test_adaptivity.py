@@ -134,6 +134,10 @@ def test_stability_limits():
     assert np.isinf(stationary_law(HEUN, 2.0 + 1e-9).variance)
     cubic = min(u.real for u in np.roots([-1 / 6, 1 / 2, -1.0, 2.0]) if abs(u.imag) < 1e-12)  # 1 - u + u^2/2 - u^3/6 = -1
     assert stability_limit(methods.sra(3)) == pytest.approx(cubic, abs=1e-10)
+    last = 0.025024459226717772 * 4.1609142252828395 * 0.6923962376159507
+    (wide,) = (u.real for u in np.roots([-last, 1 / 2, -1.0, 2.0]) if abs(u.imag) < 1e-12)
+    assert stability_limit(methods.sosra()) == pytest.approx(wide, abs=1e-10)
+    assert wide > 5.3
 
 
 @pytest.mark.parametrize("method", [methods.ddim(), methods.heun(), methods.exponential(2, noise=1.0)], ids=str)

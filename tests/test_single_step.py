@@ -271,6 +271,7 @@ def test_few_steps(method):
         lambda: methods.sra(4),
         lambda: methods.sra(0),
         lambda: methods.sra(1, noise=0.0),
+        lambda: methods.sosra(3),
     ],
 )
 def test_bad_input(make):

@@ -77,12 +77,35 @@ def sra(name, z, t, end, xi):
     return mean + g(h) * dW + 1.5 * (g(h / 3.0) - g(h)) * area / h
 
 
+def sosra(name, z, t, end, xi):
+    """Rackauckas and Nie's schemes as printed, for time tau = t - time running up."""
+    h = t - end
+    dW, area = np.sqrt(h) * xi[0], 0.5 * np.sqrt(h) * (xi[0] + xi[1] / np.sqrt(3.0))
+    if name == 1:
+        c, at_, a21, a31, a32 = 0.6923962376159507, 0.041248171110700504, 0.6923962376159507, -3.1609142252828395, 4.1609142252828395
+        b21, b31, b32 = 1.3371632704399763, 1.442371048468624, 1.8632741501139225
+        alpha = 0.2889874966892885, 0.6859880440839937, 0.025024459226717772
+        beta1, beta2 = (-16.792534242221663, 17.514995785380226, 0.27753845684143835), (0.4237535769069274, 0.6010381474428539, -1.0247917243497813)
+    else:
+        c, at_, a21, a31, a32 = 1.0, 1.0, 1.0, 0.9511849235504364, 0.04881507644956362
+        b21, b31, b32 = 0.7686101171003622, 0.43886792994934987, 0.7490415909204886
+        alpha = 0.5, -0.9683897375354181, 1.4683897375354185
+        beta1, beta2 = (0.0, 0.92438032145683, 0.07561967854316998), (1.0, -0.8169981105823436, -0.18300188941765633)
+    g = [np.sqrt(beta(t - part * h)) for part in (0.0, at_, 1.0)]
+    one = -fall(z, t, 1.0)
+    two = -fall(z + h * a21 * one + b21 * g[0] * area, t - c * h, 1.0)
+    three = -fall(z + h * (a31 * one + a32 * two) + (b31 * g[0] + b32 * g[1]) * area, end, 1.0)
+    noise = sum((v * dW + w * area) * size for v, w, size in zip(beta1, beta2, g, strict=True))
+    return z + h * (alpha[0] * one + alpha[1] * two + alpha[2] * three) + noise
+
+
 NOISY = {
     "SEEDS-2": (methods.seeds(2), 2, lambda *x: seeds(2, *x)),
     "SEEDS-3": (methods.seeds(3), 3, lambda *x: seeds(3, *x)),
     "dpmpp_sde": (methods.dpmpp_sde(), 2, lambda *x: dpmpp_sde(*x, 0.5)),
     "dpmpp_sde, r = .3": (methods.dpmpp_sde(0.3), 2, lambda *x: dpmpp_sde(*x, 0.3)),
     **{f"SRA{name}": (methods.sra(name), 2, lambda *x, name=name: sra(name, *x)) for name in (1, 2, 3)},
+    **{f"SOSRA{name}": (methods.sosra(name), 2, lambda *x, name=name: sosra(name, *x)) for name in (1, 2)},
 }
 
 

@@ -24,13 +24,13 @@ from .exponential import ddim, deis, dpm_solver_pp_2m, dpm_solver_pp_3m, er_sde,
 from .pndm import f_pndm, fon, ipndm, plms, pndm, prk, pseudo_improved_euler, s_pndm
 from .runge_kutta import heun, lamba, rho_rk, runge_kutta
 from .splitting import splitting, sscs
-from .sra import sra
+from .sra import sosra, sra
 
 __all__ = [
     "SHIPPED", "Method", "Orders", "conjugate", "ddim", "deis", "dpm_2", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s",
     "dpm_solver_pp_3m", "dpmpp_sde", "er_sde", "euler", "euler_maruyama", "exponential", "exponential_rk", "f_pndm", "fon", "heun", "ipndm",
     "lamba", "lms", "plms", "pndm", "prk", "pseudo_improved_euler", "reverse_diffusion", "rho_rk", "runge_kutta", "s_pndm", "sa_solver", "seeds",
-    "splitting", "sra", "sscs", "unipc",
+    "sosra", "splitting", "sra", "sscs", "unipc",
 ]  # fmt: skip
 
 SHIPPED: dict[str, Callable[[], Method]] = {

@@ -1,4 +1,4 @@
-r"""Stochastic Runge-Kutta methods for additive noise, on the reverse SDE in ``(z, t)``: Roessler's SRA family, of strong order 1.5."""
+r"""Stochastic Runge-Kutta methods for additive noise, on the reverse SDE in ``(z, t)``, of strong order 1.5: Roessler's SRA and the stable SOSRA."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .runge_kutta import Tableau, explicit, fractions
 
 Array = NDArray[np.float64]
 
-__all__ = ["SCHEMES", "Scheme", "sra"]
+__all__ = ["SCHEMES", "STABLE", "Scheme", "sosra", "sra"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,29 @@ SCHEMES = {
 }
 """SRA1, SRA2 and SRA3."""
 
+_STABLE = "Rackauckas and Nie 2020"
+STABLE = {
+    1: _scheme(
+        explicit(
+            2, [".6923962376159507", "-3.1609142252828395 4.1609142252828395"], ".2889874966892885 .6859880440839937 .025024459226717772", _STABLE
+        ),
+        ["1.3371632704399763", "1.442371048468624 1.8632741501139225"],
+        "0 .041248171110700504 1",
+        "-16.792534242221663 17.514995785380226 .27753845684143835",
+        ".4237535769069274 .6010381474428539 -1.0247917243497813",
+    ),
+    2: _scheme(
+        explicit(2, ["1", ".9511849235504364 .0488150764495636"], ".5 -.9683897375354181 1.4683897375354181", _STABLE),
+        [".7686101171003622", ".43886792994934987 .7490415909204886"],
+        "0 1 1",
+        "0 .92438032145683 .07561967854317",
+        "1 -.8169981105823436 -.1830018894176564",
+    ),
+}
+"""SOSRA and SOSRA2, last digits such that the nodes are where they should be."""
 
-def _rows(step: Step, scheme: int) -> Rows:
-    table = SCHEMES[scheme]
+
+def _rows(step: Step, table: Scheme) -> Rows:
     drift = table.drift
     parts = sorted({c for c in (*drift.c, *table.at) if 0 < c < 1})
     stages = step.stages("time", *map(float, parts))
@@ -106,19 +126,42 @@ def sra(scheme: int = 1, noise: float = 1.0) -> Method:
     ----------
     Roessler 2010, SIAM J. Numer. Anal. 48, "Runge-Kutta methods for the strong approximation of solutions of stochastic differential equations".
     """
-    if whole("scheme", scheme) not in SCHEMES:
-        raise BadInput(f"scheme = {scheme} must be 1, 2 or 3 (SRA1, SRA2, SRA3)")
+    return _made("sra", SCHEMES, scheme, noise, "Roessler 2010")
+
+
+@constructor
+def sosra(scheme: int = 1, noise: float = 1.0) -> Method:
+    r"""SOSRA and SOSRA2: the equation of :func:`sra` with three calls and numbers for long steps; strong order 1.5, weak order 2.
+
+    On :math:`dx = -\lambda x\,dt + \sigma\,dw` they are stable up to :math:`\lambda h = 5.3`, where SRA1 is up to 2 and SRA3 up to 2.5.
+
+    Parameters
+    ----------
+    scheme : int
+        1 (SOSRA) or 2 (SOSRA2).
+    noise : float
+        :math:`\lambda > 0`: 1 for the reverse SDE.
+
+    Raises
+    ------
+    BadInput
+        For another scheme, or ``noise=0``.
+
+    References
+    ----------
+    Rackauckas and Nie 2020, "Stability-optimized high order methods and stiffness detection for pathwise stiff stochastic differential equations".
+    """
+    return _made("sosra", STABLE, scheme, noise, _STABLE)
+
+
+def _made(family: str, schemes: dict[int, Scheme], scheme: int, noise: float, reference: str) -> Method:
+    if whole("scheme", scheme) not in schemes:
+        raise BadInput(f"scheme = {scheme} of {family} must be one of {', '.join(map(str, schemes))}")
     positive("noise", noise)
-    name = f"sra({scheme}" + (f", noise={noise:g}" if noise != 1.0 else "") + ")"
-    return Method(
-        name,
-        _rows,
-        (("scheme", scheme),),
-        noise=noise,
-        asks=len(SCHEMES[scheme].drift.b),
-        orders=Orders(weak=2, strong=1.5),
-        reference="Roessler 2010",
-    )
+    table = schemes[scheme]
+    name = f"{family}({scheme}" + (f", noise={noise:g}" if noise != 1.0 else "") + ")"
+    orders = Orders(weak=2, strong=1.5)
+    return Method(name, _rows, (("table", table),), noise=noise, asks=len(table.drift.b), orders=orders, reference=reference)
 
 
-SHIPPED = {"sra1": sra, "sra3": lambda: sra(3)}
+SHIPPED = {"sra1": sra, "sra3": lambda: sra(3), "sosra": sosra}
