@@ -14,7 +14,6 @@ from sdekit.torch import features
 
 KINDS = ("ODE", "SDE", "Restart, published", "Restart, tuned")
 MEASURES = ("frechet", "kernel", "precision", "recall")
-LEVELS = np.geomspace(0.02, 10.0, 10)
 CLAIMS = {
     "frechet_restart_published_over_ode_43": (0.7, 1.3),
     "frechet_restart_tuned_over_ode_43": (0.7, 1.3),
@@ -23,9 +22,9 @@ CLAIMS = {
 }
 
 
-def tuned(denoise, images, nfe, evaluations):
+def tuned(denoise, images, nfe, levels, evaluations):
     """The plan, and what the search says of it."""
-    error = analysis.score_error(denoise, images.held_out, LEVELS)
+    error = analysis.score_error(denoise, images.held_out, np.geomspace(0.02, 10.0, levels))
     law = Gaussian(images.held_out.mean(0, dtype=float), np.cov(images.held_out.reshape(len(images.held_out), -1).T.astype(float)))
     return analysis.tune_restart(sk.catalogue.edm(), data=law, model=error.surrogate, nfe=nfe, S_noise=1.0, evaluations=evaluations)
 
@@ -33,13 +32,13 @@ def tuned(denoise, images, nfe, evaluations):
 def compute(quick):
     denoise, images = sk.torch.load("digits"), sk.torch.digits()
     process, heun, scale = sk.catalogue.edm(), methods.exponential_rk(2), denoise.sigma_data / 0.5
-    sizes, n, seeds = ((43,), 64, [0]) if quick else ((43, 75), 250, [0, 1, 2])
+    sizes, n, seeds = ((43,), 48, [0]) if quick else ((43, 75), 250, [0, 1, 2])
     maps = [features.pixels(), features.classifier(images)]
     reference = np.concatenate([images.train, images.held_out])
     rows, made, measured = {}, {}, {}
     for nfe in sizes:
         interval = (3, {43: 2, 75: 10}[nfe], 0.06 * scale, 0.30 * scale)
-        found = tuned(denoise, images, nfe, 40 if quick else 240)
+        found = tuned(denoise, images, nfe, *((4, 5) if quick else (10, 240)))
         own = [plans.run(grids.karras((nfe + 1) // 2), heun)]
         own += [plans.churn(own[0], 30.0, 0.01 * scale, scale, 1.007), plans.restart(grids.karras(18), [interval], snap="nearest"), found.plan]
         measured |= {f"surrogate_{name}_{nfe}": value for name, value in (("tuned", found.error), ("ode", found.ode), ("sde", found.sde))}
