@@ -48,12 +48,15 @@ class Adapted:
         The time that each sample reached.
     calls : int array (m,)
         Samples in each call of the model, in order; they add up to the sum of ``nfe``.
+    times : tuple of n arrays (accepted + 1,)
+        Where each sample started, and the ends of its accepted steps; without the step to the data.
     """
 
     accepted: Ints
     rejected: Ints
     t: Array
     calls: Ints
+    times: tuple[Array, ...]
 
 
 def ends(process: Process) -> tuple[float, float]:
@@ -103,8 +106,8 @@ class March:
         Slots.
     watch : callable, optional
         Called with an Event after each round: samples that are done, all samples, the largest time and the state of those under way.
-    leg : int
-        Of the noise's addresses.
+    leg, step : int
+        Of the noise's addresses: runs that must not share noise differ in one of them.
 
     Raises
     ------
@@ -127,15 +130,17 @@ class March:
         batch: int = 256,
         watch: Callable[[Event], None] | None = None,
         leg: int = 0,
+        step: int = 0,
     ) -> None:
         self.process, self.control, self.times, self.data, self.model = process, control, times, data, model
-        self.begin, self.ids, self.noise, self.of_state, self.batch, self.watch, self.leg = begin, ids, noise, of_state, batch, watch, leg
+        self.begin, self.ids, self.noise, self.of_state, self.batch, self.watch, self.place = begin, ids, noise, of_state, batch, watch, (leg, step)
         self.reverse = Reverse(process, control.method.noise)
         n = len(ids)
         self.nfe, self.accepted, self.rejected = (np.zeros(n, np.int64) for _ in range(3))
         self.reached = np.full(n, float(times[0]))
         self.status: list[str] = ["ok"] * n
         self.calls: list[int] = []
+        self.taken = [(np.arange(n), self.reached.copy())]
         self.done, self.next = 0, 0
         self.path: Pieces | Repeated | None = None
         self.out: list[Any] = []
@@ -181,8 +186,13 @@ class March:
             if self.watch is not None:
                 self.watch(Event(self.done, len(self.ids), float(np.max(slots.t, initial=self.times[1])), slots.z))
             slots = self._filled(slots, 0 if leaving is None else len(leaving.who))
-        adapted = Adapted(self.accepted, self.rejected, self.reached, np.array(self.calls, np.int64))
+        adapted = Adapted(self.accepted, self.rejected, self.reached, np.array(self.calls, np.int64), self._taken())
         return self.out, self.nfe, tuple(self.status), adapted
+
+    def _taken(self) -> tuple[Array, ...]:
+        """Accepted times, sample by sample."""
+        who, times = (np.concatenate(parts) for parts in zip(*self.taken, strict=True))
+        return tuple(np.split(times[np.argsort(who, kind="stable")], np.cumsum(self.accepted + 1)[:-1]))
 
     # ------------------------------------------------------------------------------------------------------------ slots
 
@@ -208,9 +218,9 @@ class March:
             event = tuple(int(v) for v in z[0].shape[1:])
             retain = self.control.noise == "retain"
             self.path = (
-                Pieces(self.noise, self.ids[a:b], event, self.channels, self.areas, z[0], leg=self.leg)
+                Pieces(self.noise, self.ids[a:b], event, self.channels, self.areas, z[0], place=self.place)
                 if self.control.noise == "path"
-                else Repeated(self.noise, self.ids[a:b], event, self.noises, False, z[0], retain=retain, leg=self.leg)
+                else Repeated(self.noise, self.ids[a:b], event, self.noises, False, z[0], retain=retain, place=self.place)
             )
         elif self.path is not None:
             self.path.add(self.ids[a:b])
@@ -327,7 +337,7 @@ class March:
         assert self.end is not None  # noqa: S101
         rows, z = self.end, leaving.z
         event = tuple(int(v) for v in z[0].shape[1:])
-        addresses = [Address(METHOD, self.leg, 0, slot) for slot in range(rows.noises)]
+        addresses = [Address(METHOD, *self.place, slot) for slot in range(rows.noises)]
         normals = list(self.noise.draw(addresses, self.ids[leaving.who], event, z[0])) if addresses else []
         made = Coefficients(np.broadcast_to(rows.out, (1, *rows.out.shape)), z[0])([*z, *normals, *answers])
         xp = namespace(z[0])
@@ -349,6 +359,7 @@ class March:
         slots.have = accepted & self.stays | ~accepted & self.reuses
         if self.path is not None:
             self.path.settle(accepted)
+        self.taken.append((slots.who[accepted], s[accepted]))
         self.accepted[slots.who] += accepted
         self.rejected[slots.who] += ~accepted
         self._next(slots, s, h, errors, accepted)

@@ -19,6 +19,7 @@ from .noise import PATH, Address, Noise, draw_each
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Place = tuple[int, int]
 
 __all__ = ["Coefficients", "Pieces", "Repeated"]
 
@@ -61,17 +62,26 @@ class Pieces:
         Whether steps need areas beside increments.
     reference : array
         Carries library, dtype and device.
-    leg : int
-        Of the addresses: runs that must not share noise differ in it.
+    place : (leg, step)
+        Of the addresses: runs that must not share noise differ in it.  A step has room for 2^20 draws of a sample.
     """
 
     def __init__(
-        self, noise: Noise, ids: NDArray[np.int64], shape: tuple[int, ...], channels: int, areas: bool, reference: Any, *, leg: int = 0
+        self,
+        noise: Noise,
+        ids: NDArray[np.int64],
+        shape: tuple[int, ...],
+        channels: int,
+        areas: bool,
+        reference: Any,
+        *,
+        place: tuple[int, int] = (0, 0),
     ) -> None:
         self._noise, self._shape, self._reference = noise, shape, reference
         self._channels, self._kinds = channels, 2 if areas else 1
-        self._addresses = [Address(PATH, leg, 0, slot) for slot in range(self._kinds * channels)]
-        self.ids, self.draws = ids, np.zeros(len(ids), np.int64)
+        self._addresses = [Address(PATH, place[0], 0, slot) for slot in range(self._kinds * channels)]
+        self._first = place[1] << 20
+        self.ids, self.draws = ids, np.full(len(ids), self._first)
         self._count, self._lengths = np.zeros(len(ids), np.int64), np.zeros((0, len(ids)))  # a stack: the next piece is number ``count - 1``
         self._cells: list[Any] = []
         self._pending: _Attempt | None = None
@@ -129,7 +139,7 @@ class Pieces:
     def add(self, ids: NDArray[np.int64]) -> None:
         """More paths, at the end."""
         more, xp = np.zeros(len(ids), np.int64), namespace(self._reference)
-        self.ids, self.draws, self._count = np.append(self.ids, ids), np.append(self.draws, more), np.append(self._count, more)
+        self.ids, self.draws, self._count = np.append(self.ids, ids), np.append(self.draws, more + self._first), np.append(self._count, more)
         self._lengths = np.pad(self._lengths, ((0, 0), (0, len(ids))))
         self._cells = [xp.concat([cell, self._zeros(len(ids))], axis=0) for cell in self._cells]
 
@@ -227,18 +237,28 @@ class Repeated:
 
     Parameters
     ----------
-    noise, ids, shape, channels, areas, reference, leg
+    noise, ids, shape, channels, areas, reference, place
         As for :class:`Pieces`.
     retain : bool
         Whether a rejected step's normals serve the next attempt, scaled to its length.
     """
 
     def __init__(
-        self, noise: Noise, ids: NDArray[np.int64], shape: tuple[int, ...], channels: int, areas: bool, reference: Any, *, retain: bool, leg: int = 0
+        self,
+        noise: Noise,
+        ids: NDArray[np.int64],
+        shape: tuple[int, ...],
+        channels: int,
+        areas: bool,
+        reference: Any,
+        *,
+        retain: bool,
+        place: tuple[int, int] = (0, 0),
     ) -> None:
         self._noise, self._shape, self._reference, self._retain = noise, shape, reference, retain
-        self._addresses = [Address(PATH, leg, 0, slot) for slot in range((2 if areas else 1) * channels)]
-        self.ids, self.draws, self._fresh = ids, np.zeros(len(ids), np.int64), np.ones(len(ids), bool)
+        self._addresses = [Address(PATH, place[0], 0, slot) for slot in range((2 if areas else 1) * channels)]
+        self._first = place[1] << 20
+        self.ids, self.draws, self._fresh = ids, np.full(len(ids), self._first), np.ones(len(ids), bool)
         self._last: Any = None
 
     def over(self, _: Array) -> list[Any]:
@@ -262,7 +282,7 @@ class Repeated:
 
     def add(self, ids: NDArray[np.int64]) -> None:
         """More samples, at the end."""
-        self.ids, self.draws = np.append(self.ids, ids), np.append(self.draws, np.zeros(len(ids), np.int64))
+        self.ids, self.draws = np.append(self.ids, ids), np.append(self.draws, np.full(len(ids), self._first))
         self._fresh = np.append(self._fresh, np.ones(len(ids), bool))
         if self._last is not None:
             xp, more = namespace(self._reference), like(np.zeros((len(self._addresses), len(ids), *self._shape)), self._reference)

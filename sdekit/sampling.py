@@ -15,6 +15,7 @@ from .control import Control
 from .errors import BadInput, finite, whole
 from .grids import Grid, karras
 from .law import Law
+from .legs import travel
 from .methods import Method
 from .modes import Modes
 from .noise import PRIOR, Address, Noise, as_ids, as_noise
@@ -164,6 +165,10 @@ def sample(
         if method is not None or plan is not None or save is not None:
             raise BadInput("control chooses method and times itself: give neither method nor plan nor save with it")
         return _adaptively(process, denoise, control, grid, (n, ids, shape), start, blocks, t0, as_noise(seed), (dtype, device), batch, watch)
+    if isinstance(plan, Plan) and plan.control is not None:
+        if method is not None or grid is not None or save is not None:
+            raise BadInput("the plan has adaptive legs, with a grid and a control of their own: give neither method nor grid nor save with it")
+        return _by_legs(process, denoise, plan, (n, ids, shape), start, blocks, t0, as_noise(seed), (dtype, device), batch, watch)
     prog = prepare(process, method, grid, plan, t0, bool(getattr(denoise, "of_state", False)))
     chosen = chosen_ids(n, ids, blocks)
     event = shape_of(denoise, process.basis.shape if isinstance(process, Modes) and shape is None else shape, start, blocks)
@@ -215,6 +220,24 @@ def _adaptively(
         of_state = bool(getattr(denoise, "of_state", False))
         run_ = March(process, control, times, data, as_model(denoise), begin, chosen, source, of_state=of_state, batch=limit, watch=watch)
         state, nfe, status, adapted = run_.run()
+    return Samples(namespace(state[0]).stack(state), nfe, status, chosen, None, adapted)
+
+
+def _by_legs(
+    process: Any, denoise: Any, plan: Plan, which: tuple[Any, Any, Any], start: Any, blocks: Any, t0: float | None, source: Noise,
+    like_: tuple[Any, Any], batch: int | None, watch: Any,
+) -> Samples:  # fmt: skip
+    _check(process)
+    if isinstance(process, Modes):
+        raise BadInput(f"process {process.name!r} has modes of its own, which adaptive steps do not know yet: give a plan of fixed steps")
+    chosen, event = chosen_ids(which[0], which[1], blocks), shape_of(denoise, which[2], start, blocks)
+    reference = dtype_of(*like_, denoise) if blocks is None or any(v is not None for v in like_) else blocks
+    limit = max(1, min(_SLOTS, (1 << 20) // max(1, int(np.prod(event))))) if batch is None else whole("batch", batch)
+    first = float(plan.grid.times(process)[0])
+    with unwatched(reference), np.errstate(all="ignore"):
+        begin = begin_at(process, first, start, chosen, event, source, reference) if blocks is None else [_cast(block, reference) for block in blocks]
+        of_state = bool(getattr(denoise, "of_state", False))
+        state, nfe, status, adapted = travel(process, plan, t0, begin, as_model(denoise), source, chosen, of_state, limit, watch)
     return Samples(namespace(state[0]).stack(state), nfe, status, chosen, None, adapted)
 
 

@@ -112,6 +112,10 @@ def _items(move: Move, process: Process, state_model: bool, pace: Process | None
         place = getattr(move, "stream", MOVE), getattr(move, "leg", 0), getattr(move, "step", 0)
         addresses = tuple(Address(*place, slot) for slot in range(move.noises))
         return [Item(move, move.start, move.end, addresses, True)]
+    if move.control is not None:
+        raise BadInput(
+            "the plan has adaptive legs, whose steps differ from sample to sample: run it with sdekit.sample, or give a method for fixed steps"
+        )
     reverse = Reverse(process, move.method.noise)
     leg = reverse.leg(move.times) if pace is None else Paced(reverse, np.array(move.times), pace)
     memory: list[int] = []

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..control import Control
 from ..errors import BadInput
 from ..grids import Grid
 from ..methods import Method, exponential
@@ -19,12 +20,17 @@ __all__ = ["Custom", "Jump", "Move", "Plan", "Run", "Transform", "cut", "run", "
 
 @dataclass(frozen=True)
 class Run:
-    """Steps of ``method`` through decreasing ``times``; memory starts empty.  ``leg`` and ``first`` address its noise."""
+    """Steps of ``method`` through decreasing ``times``; memory starts empty.  ``leg`` and ``first`` address its noise.
+
+    With a ``control``, whose method this is, each sample has steps of its own from the first time to the last; of the times between, only the
+    one before the data counts.
+    """
 
     method: Method
     times: tuple[float, ...]
     leg: int = 0
     first: int = 0
+    control: Control | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,14 @@ class Plan:
     grid : Grid
     method : Method
     transforms : tuple of Transform
+    control : Control, optional
+        That of the steps, whose method is then ``method``.
     """
 
     grid: Grid
     method: Method
     transforms: tuple[Transform, ...] = ()
+    control: Control | None = None
 
     def then(self, transform: Transform) -> Plan:
         """This plan, transformed once more."""
@@ -100,16 +109,18 @@ class Plan:
             times = np.concatenate([[start], times[times < start * (1.0 - 1e-9)]])
         if len(times) < 2 or not np.all(np.diff(times) < 0.0):
             raise BadInput(f"the grid gives times {times.tolist()}; a run needs at least two, strictly decreasing")
-        moves: list[Move] = [Run(self.method, tuple(float(t) for t in times))]
+        moves: list[Move] = [Run(self.method, tuple(float(t) for t in times), control=self.control)]
         for transform in self.transforms:
             moves = transform(moves, process)
         return moves
 
 
-def run(grid: Grid, method: Method | None = None) -> Plan:
-    """The plain plan: ``method`` (``exponential(2)`` when absent) over ``grid``."""
+def run(grid: Grid, method: Method | Control | None = None) -> Plan:
+    """The plain plan: ``method`` (``exponential(2)`` when absent) over ``grid``; or a control, whose steps go from its first time to its last."""
     if not isinstance(grid, Grid):
         raise BadInput(f"grid = {grid!r} must be a grid, such as sdekit.grids.karras(18)")
+    if isinstance(method, Control):
+        return Plan(grid, method.method, control=method)
     if method is not None and not isinstance(method, Method):
         raise BadInput(f"method = {method!r} must be a method, such as sdekit.methods.heun()")
     return Plan(grid, exponential(2) if method is None else method)

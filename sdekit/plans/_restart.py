@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..control import Control
 from ..errors import BadInput, finite, unknown, whole
 from ..grids import Grid
 from ..methods import Method, exponential_rk
@@ -42,7 +43,7 @@ class Restart:
             for piece in cut(replace(main, times=tuple(times), first=first), inside):
                 out.append(piece)
                 if piece.times[-1] in nodes:
-                    out += self._cycles(nodes[piece.times[-1]], piece.times[-1], runs[0].method, process)
+                    out += self._cycles(nodes[piece.times[-1]], piece.times[-1], runs[0], process)
             first += len(times) - 1
         return out
 
@@ -77,19 +78,19 @@ class Restart:
             raise BadInput(f"t_min = {low:g} is below {levels[-1]:g}, the level that the run ends at; raise it, or end the grid lower")
         return float(process.time_of(low))
 
-    def _cycles(self, j: int, node: float, method: Method, process: Process) -> list[Move]:
+    def _cycles(self, j: int, node: float, main: Run, process: Process) -> list[Move]:
         points, K, _, high = self.intervals[j]
         levels = np.linspace(high ** (1 / 7), float(process.sigma_eff(node)) ** (1 / 7), points) ** 7
         back = (*(float(t) for t in process.time_of(np.array([high, *levels[1:-1]]))), node)
         legs = [1 + _MOST * j + cycle for cycle in range(K)]
-        return [move for leg in legs for move in (Jump(node, back[0], self.scale, leg), Run(method, back, leg))]
+        return [move for leg in legs for move in (Jump(node, back[0], self.scale, leg), Run(main.method, back, leg, control=main.control))]
 
 
 def restart(
     grid: Grid | Plan,
     intervals: Iterable[Interval],
     *,
-    method: Method | None = None,
+    method: Method | Control | None = None,
     S_noise: float = 1.0,
     churn: float = 0.0,
     S_min: float = 0.0,
@@ -113,7 +114,9 @@ def restart(
         Points of the backward grid (EDM's, rho = 7), repetitions, and the interval in ``sigma_eff``.  ``t_min = 0`` restarts from the data
         after the last step; there the forward process starts afresh, with new auxiliary blocks.  ``t_max`` may be above the grid's first level.
     method : Method, optional
-        ``heun()`` would be the paper's on EDM; ``exponential_rk(2)`` is the same for every process and the default.
+        ``heun()`` would be the paper's on EDM; ``exponential_rk(2)`` is the same for every process and the default.  A control, such as
+        ``adaptive(heun())``, gives each sample steps of its own in the main run and in each leg, to the leg's end exactly; its limits are those
+        of a leg.
     S_noise : float
         Factor of the injected noise; 1 leaves the law of the exact flow unchanged.  The published script has 0 as default, which only contracts.
     churn, S_min, S_max : float
@@ -142,6 +145,8 @@ def restart(
     if isinstance(grid, Plan) and method is not None:
         raise BadInput("the plan has a method already; give a grid and a method, or a plan alone")
     base = grid if isinstance(grid, Plan) else run(grid, exponential_rk(2) if method is None else method)
+    if churn and base.control is not None:
+        raise BadInput(f"churn = {churn:g} comes before each step, and the steps of a control are each sample's own; leave it out")
     plan = base.then(Restart(as_intervals(intervals), snap, finite("S_noise", S_noise)))
     if finite("churn", churn) < 0.0:
         raise BadInput(f"churn = {churn:g} must be nonnegative")

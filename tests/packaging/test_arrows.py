@@ -11,7 +11,7 @@ ORDER = [
     "_lazy", "errors", "_array", "numeric", "files", "clocks", "kernel", "motion", "comparison", "process", "limits", "zero", "definite",
     "symbolic", "reach", "commuting", "derivation", "certificate", "expression", "blocks", "recipe", "completeness", "equation", "moving", "spec",
     "writing", "catalogue", "reversal", "noise", "brownian", "pieces", "law", "denoiser", "imperfect", "propagation", "reverse", "tableau", "modes",
-    "methods", "control", "grids", "hitting", "plans", "pfgm", "tables", "compatibility", "semilinear", "solve", "slots", "adaptive", "sampling", "inversion", "parallel",
+    "methods", "control", "grids", "hitting", "plans", "pfgm", "tables", "compatibility", "semilinear", "solve", "slots", "adaptive", "legs", "sampling", "inversion", "parallel",
     "pictures", "record", "runs", "forward", "simulation",
     "analysis", "testing", "torch", "cli", "__main__",
 ]  # fmt: skip
