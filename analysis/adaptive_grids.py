@@ -312,8 +312,8 @@ def mean_field(
     BadInput
         For a control or process whose limit is not known, or a run of more calls than the control allows.
     """
-    if process.k > 1 or control.norm != "rms" or control.estimate != "strong" or control.method.history:
-        raise BadInput("the limit is known for one block, one-step methods, norm='rms' and estimate='strong'")
+    if process.k > 1 or (control.norm, control.estimate, control.scale) != ("rms", "strong", "element") or control.method.history:
+        raise BadInput("the limit is known for one block, one-step methods, norm='rms', scale='element' and estimate='strong'")
     begin, end = ends(process) if grid is None else (float(v) for v in np.asarray(grid.times(process))[[0, -1]])
     basis = data.basis if isinstance(data, Spectral) else pixels(data.shape) if data.basis is None else eigen(data.basis, data.shape)
     law = diagonal(data, basis)

@@ -10,6 +10,7 @@ is the error ``E``, a norm over one sample.  The step is accepted where :math:`E
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = ["Control", "Controller", "Past", "adaptive", "filtered", "gotta_go_fa
 _NORMS = ("rms", "l2", "max")
 _ESTIMATES = ("strong", "drift", "residual")
 _NOISES = ("path", "retain", "redraw")
+_SCALES = ("element", "sample")
 _SMALLEST = 1e-300
 
 
@@ -161,6 +163,8 @@ class Control:
     controller : Controller
     norm : {"rms", "l2", "max"}
         Over the elements of one sample, all blocks: root mean square, Euclidean without a mean, or the largest.
+    scale : {"element", "sample"}
+        What ``rtol`` is relative to: each element, or the root mean square of its block in the sample, so that elements near 0 do not count more.
     extrapolate : bool
         The new state is the method's result; else the embedded one, and the two change places in the tolerance.
     previous : bool
@@ -194,6 +198,7 @@ class Control:
     atol: float
     controller: Controller
     norm: str = "rms"
+    scale: str = "element"
     extrapolate: bool = True
     previous: bool = True
     noise: str = "path"
@@ -213,7 +218,7 @@ class Control:
             raise BadInput(f"method = {self.method!r} must be a method, such as sdekit.methods.heun(noise=1)")
         if not isinstance(self.controller, Controller):
             raise BadInput(f"controller = {self.controller!r} must be a Controller, such as sdekit.control.power()")
-        for name, known in (("norm", _NORMS), ("noise", _NOISES), ("estimate", _ESTIMATES), ("denoise", ("exact", "published"))):
+        for name, known in (("norm", _NORMS), ("scale", _SCALES), ("noise", _NOISES), ("estimate", _ESTIMATES), ("denoise", ("exact", "published"))):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
         if finite("rtol", self.rtol) < 0.0 or positive("atol", self.atol) <= 0.0:
@@ -248,8 +253,10 @@ class Control:
             for xi in normals if self.estimate == "residual" else ():
                 flat = xi.reshape((n, -1))
                 e = e - (xp.sum(e * flat, axis=1) / xp.sum(flat * flat, axis=1))[:, None] * flat
-            size = xp.maximum(xp.abs(one), xp.abs(two)) if self.previous else xp.abs(one)
-            parts.append(e / xp.clip(self.rtol * size, self.atol, None).reshape((n, -1)))
+            sizes = [xp.abs(value.reshape((n, -1))) for value in ((one, two) if self.previous else (one,))]
+            if self.scale == "sample":
+                sizes = [xp.sqrt(xp.mean(size * size, axis=1))[:, None] for size in sizes]
+            parts.append(e / xp.clip(self.rtol * reduce(xp.maximum, sizes), self.atol, None))
         e = xp.concat(parts, axis=1)
         if self.norm == "max":
             return np.asarray(to_host(xp.max(xp.abs(e), axis=1)), float)

@@ -71,6 +71,7 @@ def test_samples_do_not_depend_on_slots(changes):
     run = drawn(**changes)
     np.testing.assert_array_equal(run.state, REFERENCE.state[:, run.ids])
     np.testing.assert_array_equal(run.nfe, REFERENCE.nfe[run.ids])
+    assert all(np.array_equal(times, REFERENCE.adapted.times[i]) for i, times in zip(run.ids, run.adapted.times, strict=True))
     assert np.sum(run.adapted.calls) == np.sum(run.nfe)
     assert np.max(run.adapted.calls) <= changes.get("batch", 64)
 
@@ -95,6 +96,21 @@ def test_calls_are_counted_where_they_are_made():
     assert len(static.adapted.calls) > len(made.calls)
     old = sk.sample(catalogue.vp(), LAW.denoiser(), control=control.gotta_go_fast(0.05, published=True), n=9)
     np.testing.assert_array_equal(old.nfe, 2 * (old.adapted.accepted + old.adapted.rejected) + 1)
+
+
+def test_accepted_times_are_the_grid_of_the_sample():
+    """The ODE on each sample's own accepted times makes the sample again; samples in slots that are filled again, and some that stop."""
+    made = control.adaptive(methods.heun(), 0.02)
+    run = sk.sample(catalogue.vp(), LAW.denoiser(), control=made, n=7, batch=3, grid=SHORT, seed=2)
+    assert {len(times) - 1 for times in run.adapted.times} == set(run.adapted.accepted.tolist())
+    assert run.adapted.rejected.sum() > 0
+    assert len(set(run.adapted.accepted.tolist())) > 1
+    for i, times in enumerate(run.adapted.times):
+        grid = grids.times([*times, 0.0])
+        again = sk.sample(catalogue.vp(), LAW.denoiser(), method=methods.heun(), grid=grid, ids=[i], seed=2)
+        np.testing.assert_allclose(again.x[0], run.x[i], atol=1e-9)
+    short = sk.sample(catalogue.vp(), LAW.denoiser(), control=replace(made, nfe=12), n=3, grid=SHORT, seed=2)
+    assert [times[-1] for times in short.adapted.times] == short.adapted.t.tolist()
 
 
 def test_last_stage_serves_the_next_step():

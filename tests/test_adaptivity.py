@@ -300,6 +300,7 @@ def test_slopes():
         lambda: tolerance_slope([0.1, 0.2], [1.0, 2.0]),
         lambda: mean_field(catalogue.psld(), gotta_go_fast(), flat(VP, 2)),
         lambda: mean_field(VP.process, replace(gotta_go_fast(), norm="max"), flat(VP, 2)),
+        lambda: mean_field(VP.process, replace(gotta_go_fast(), scale="sample"), flat(VP, 2)),
         lambda: mean_field(VP.process, replace(gotta_go_fast(), nfe=20), flat(VP, 2)),
     ],
 )

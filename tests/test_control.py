@@ -60,6 +60,9 @@ def test_error_by_hand():
     ratio = np.array([0.3, 2.0 / 3.0, 0.2])
     assert measured() == pytest.approx(np.sqrt(np.mean(ratio**2)), rel=1e-14)
     assert measured(norm="l2") == pytest.approx(np.linalg.norm(ratio), rel=1e-14)
+    whole = np.array([0.3, 2.0, 0.1]) / (0.1 * np.sqrt(905.0 / 3.0))  # the larger of the root mean squares of (-10, 1, 0) and (2, -30, 1)
+    assert measured(scale="sample") == pytest.approx(np.sqrt(np.mean(whole**2)), rel=1e-14)
+    assert measured(scale="sample", previous=False) == pytest.approx(np.sqrt(np.mean((whole * np.sqrt(905.0 / 101.0)) ** 2)), rel=1e-14)
     assert measured(norm="max") == pytest.approx(2.0 / 3.0, rel=1e-14)
     assert measured(norm="max", previous=False) == pytest.approx(4.0, rel=1e-14)
     along = (0.3 + 4.0 + 0.2) / 9.0  # component of the error along the normals

@@ -90,6 +90,7 @@ ABLATIONS = [
     ("vp", {"extrapolate": False}, {}, embedded(HEUN), (0.98, 1.02), (8.0, 25.0)),
     ("vp", {"lamba_pair": True, "r": 0.5}, {}, methods.lamba(), (0.0, 0.5), (6.0, 25.0)),
     ("vp", {"r": 0.5}, {}, HEUN, (1.03, 1.10), (0.5, 2.0)),
+    ("ve", {}, {"scale": "sample"}, HEUN, (0.5, 0.75), (0.4, 2.5)),
 ]
 
 
