@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._array import like, to_host
 from .errors import BadInput, finite, positive, unknown
 from .kernel import solve_lower, triangular
 from .process import Process
@@ -126,7 +127,7 @@ class from_model:
     Parameters
     ----------
     model : callable
-        ``model(x, t)``.
+        ``model(x, t)``, with a number ``t``, or a NumPy array (n,) where each sample has a level of its own.
     process : Process
         The one-block process that the model was trained on.
     kind : {"x0", "eps", "v", "score"}
@@ -149,13 +150,12 @@ class from_model:
 
     def __call__(self, y: Any, sigma: Any) -> Any:
         """The denoised data."""
-        if np.ndim(sigma):
-            raise BadInput("from_model takes one level for the whole batch")
-        t = float(self.process.time_of(float(sigma)))
+        level = np.asarray(to_host(sigma), float)
+        t = self.process.time_of(level)
         kernel = self.process.kernel(t)
-        a, s = float(kernel.psi[0]), float(kernel.chol[0, 0])
+        a, s = (like(v.reshape(-1, *(1,) * (y.ndim - 1)), y) if level.ndim else float(v) for v in (kernel.psi[..., 0], kernel.chol[..., 0, 0]))
         x = a * y
-        answer = self.model(x, t)
+        answer = self.model(x, t if level.ndim else float(t))
         if self.kind == "x0":
             return answer
         if self.kind == "eps":

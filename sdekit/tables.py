@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import grids
+from ._array import like
 from .denoiser import from_model
 from .errors import BadInput, positive, unknown, whole
 from .grids import Grid
@@ -186,22 +187,25 @@ class Table:
         Parameters
         ----------
         network : callable
+            It gets a number, or where each sample has a level of its own an array (n,) of ``x``'s library.
         kind : {"eps", "x0", "v", "score"}
             What it predicts.
         rounding : {"exact", "nearest", "down"}
-            Label that it gets for a level between two: the fractional one, the nearest whole one, or the whole one below.
+            Label that it gets for a level between two: the fractional one, the nearest whole one, or the whole one below.  The last is a model of
+            other levels than it is asked for: with steps that do not end on labels its bias stays, however fine they are.
 
         Raises
         ------
         BadInput
             For another kind or rounding, and when it is called at a level outside the table.
         """
-        ways: dict[str, Callable[[float], float]] = {"exact": float, "nearest": round, "down": int}
+        ways: dict[str, Callable[[Any], Any]] = {"exact": np.asarray, "nearest": np.round, "down": np.floor}
         if rounding not in ways:
             raise unknown("rounding", rounding, ways)
 
         def model(x: Any, t: float) -> Any:
-            return network(x, ways[rounding](float(self.label(t))))
+            label = ways[rounding](self.label(t))
+            return network(x, like(label, x) if label.ndim else float(label) if rounding == "exact" else int(label))
 
         for name in ("shape", "device", "dtype"):
             if hasattr(network, name):
