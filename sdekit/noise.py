@@ -128,7 +128,12 @@ class Addressed:
         ids = as_ids(ids)
         words = np.array([_word(_checked(a)) for a in addresses], np.uint64)
         lines = np.stack([np.repeat(words, len(ids)), np.tile(steps.astype(np.uint64), len(words))], axis=1)
-        return like_(self._at(lines, np.tile(ids, len(words)), int(np.prod(shape, dtype=np.int64))).reshape(len(words), len(ids), *shape), like)
+        who, size = np.tile(ids, len(words)), int(np.prod(shape, dtype=np.int64))
+        if is_torch(like) and like.device.type != "cpu":
+            from .torch.random import normals_each
+
+            return normals_each(int(self.seed), lines, who, size, like).reshape(len(words), len(ids), *shape)
+        return like_(self._at(lines, who, size).reshape(len(words), len(ids), *shape), like)
 
     def _at(self, lines: Words, ids: NDArray[np.int64], size: int) -> Array:
         """Normals (len(ids), size): the two words of ``lines`` and the id of each row."""

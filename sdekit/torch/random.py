@@ -15,7 +15,7 @@ from .._array import upload
 
 import torch  # isort: skip
 
-__all__ = ["normals", "philox"]
+__all__ = ["normals", "normals_each", "philox"]
 
 _LOW = 0xFFFFFFFF
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -56,10 +56,35 @@ def normals(seed: int, lines: NDArray[np.uint64], ids: NDArray[np.int64], size: 
     tall = max(1, _CHUNK // max(1, 2 * pairs * len(ids)))
     for top in range(0, len(lines), tall):
         where = words[top : top + tall, :, None, None]
-        a, b, c, d = philox([element, who[:, None], where[:, 0], where[:, 1]], key)
-        u = ((a >> 5) * (1 << 26) + (b >> 6) + 1).to(torch.float64) * 2.0**-53
-        v = ((c >> 5) * (1 << 26) + (d >> 6)).to(torch.float64) * (2.0 * np.pi * 2.0**-53)
-        radius = (-2.0 * u.log()).sqrt()
-        out[top : top + tall, ..., 0] = radius * v.cos()
-        out[top : top + tall, ..., 1] = radius * v.sin()
+        _box_muller(philox([element, who[:, None], where[:, 0], where[:, 1]], key), out[top : top + tall])
     return out.reshape(len(lines), len(ids), 2 * pairs)[..., :size]
+
+
+def normals_each(seed: int, lines: NDArray[np.uint64], ids: NDArray[np.int64], size: int, reference: torch.Tensor) -> torch.Tensor:
+    """Normals of shape (len(ids), size), each row at an address and a sample of its own; their words go up as one block.
+
+    Parameters
+    ----------
+    seed, size, reference
+        As for :func:`normals`.
+    lines : array (n, 2)
+    ids : array (n,)
+    """
+    key, pairs = (seed & _LOW, seed >> 32), max(1, -(-size // 2))
+    words = upload(np.column_stack([ids, lines.astype(np.int64)]), reference.device)[:, :, None]
+    element = torch.arange(pairs, device=reference.device)
+    out = torch.empty((len(ids), pairs, 2), dtype=reference.dtype, device=reference.device)
+    tall = max(1, _CHUNK // (2 * pairs))
+    for top in range(0, len(ids), tall):
+        who, first, second = words[top : top + tall].unbind(1)
+        _box_muller(philox([element, who, first, second], key), out[top : top + tall])
+    return out.reshape(len(ids), 2 * pairs)[:, :size]
+
+
+def _box_muller(words: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+    a, b, c, d = words
+    u = ((a >> 5) * (1 << 26) + (b >> 6) + 1).to(torch.float64) * 2.0**-53
+    v = ((c >> 5) * (1 << 26) + (d >> 6)).to(torch.float64) * (2.0 * np.pi * 2.0**-53)
+    radius = (-2.0 * u.log()).sqrt()
+    out[..., 0] = radius * v.cos()
+    out[..., 1] = radius * v.sin()
