@@ -3,8 +3,9 @@
     python tests/benchmarks/adaptive.py [--json FILE] [--n N]
 
 (1) The same samples, in slots that take the next one as soon as they are free, and in batches that wait for their slowest; with a model whose cost
-is that of its batch, and one whose cost is flat (a GPU that is not full).  (2) The reverse SDE of VP on normal data of 16 elements, from the exact law
-at T to time 0.001: relative error of the variance (its Monte-Carlo floor is printed), calls of the score for each sample, seconds, by tolerance.
+is that of its batch, and one whose cost is flat (a GPU that is not full).  (2) The reverse SDE of VP on normal data of 16 elements, from the exact
+law at T to time 0.001: relative error of the variance (its Monte-Carlo floor is printed), calls of the score for each sample, seconds, by
+tolerance.
 """
 
 from __future__ import annotations
