@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import clocks, grids, methods, plans
+from .control import Control, Controller
 from .errors import BadInput, finite, unknown, whole
 from .methods import Method
 from .plans import Jump, Plan, Run
@@ -131,12 +132,12 @@ _TRANSFORMS: dict[str, dict[str, Reader]] = {
 }
 
 
-def to_record(obj: Process | grids.Grid | Method | Plan | Run | Jump) -> dict[str, Any]:
+def to_record(obj: Process | grids.Grid | Method | Plan | Run | Jump | Control) -> dict[str, Any]:
     """``obj`` as data for JSON, every number exact.
 
     Parameters
     ----------
-    obj : Process, Grid, Method, Plan, Run or Jump
+    obj : Process, Grid, Method, Plan, Run, Jump or Control
         A plan with its transforms; a process with its recipe, as TOML text, where the format of specs holds it.
 
     Raises
@@ -169,11 +170,15 @@ def _written(obj: Any) -> dict[str, Any]:
         }  # fmt: skip
     if isinstance(obj, Method):
         return _method(obj)
+    if isinstance(obj, Control):
+        return _control(obj)
     if isinstance(obj, Plan):
         transforms = [_transform(transform) for transform in obj.transforms]
-        return {"kind": "plan", "grid": _written(obj.grid), "method": _method(obj.method), "transforms": transforms}
+        made: dict[str, Any] = {"kind": "plan", "grid": _written(obj.grid), "method": _method(obj.method), "transforms": transforms}
+        return made if obj.control is None else {**made, "control": _control(obj.control)}
     if isinstance(obj, Run):
-        return {"kind": "run", "method": _method(obj.method), "times": [float(t) for t in obj.times], "leg": obj.leg, "first": obj.first}
+        made = {"kind": "run", "method": _method(obj.method), "times": [float(t) for t in obj.times], "leg": obj.leg, "first": obj.first}
+        return made if obj.control is None else {**made, "control": _control(obj.control)}
     if isinstance(obj, Jump):
         return {"kind": "jump", "s": float(obj.s), "t": float(obj.t), "scale": float(obj.scale), "leg": obj.leg, "step": obj.step}
     if isinstance(obj, plans.Denoise | plans.Finish | plans.Ancestral | plans.Churn | plans.Correct | plans.Restart):
@@ -224,6 +229,31 @@ def _read_method(key: str, record: Any) -> Method:
         raise BadInput(f"{key}.name: {unknown('name', _short(name), known)}")
     made: Method = getattr(methods, name)(**_entries(key, {k: v for k, v in record.items() if k != "name"}, _parameters(name)))
     return made
+
+
+def _control(control: Control) -> dict[str, Any]:
+    """Every field; an infinity as null."""
+
+    def finite_or_none(value: Any) -> Any:
+        return None if isinstance(value, float) and math.isinf(value) else value
+
+    own = {field.name: finite_or_none(getattr(control, field.name)) for field in fields(Control)}
+    law = {field.name: finite_or_none(getattr(control.controller, field.name)) for field in fields(Controller)}
+    law |= {"gains": list(control.controller.gains), "steps": list(control.controller.steps)}
+    return {**own, "kind": "control", "method": _method(control.method), "controller": law}
+
+
+def _read_control(key: str, record: Any) -> Control:
+    law = record.get("controller")
+    readers = {"gains": _numbers, "target": _number, "steps": _numbers, "least": _number, "most": _optional}
+    found = _entries(f"{key}.controller", law if isinstance(law, Mapping) else {}, readers)
+    infinite = {"most": math.inf} if found["most"] is None else {}
+    controller = Controller(**{**found, **infinite, "gains": tuple(found["gains"]), "steps": tuple(found["steps"])})
+    kinds: dict[str, Reader] = {"float": _number, "int": _whole, "str": _text, "bool": _flag}
+    own = {field.name: kinds[str(field.type)] for field in fields(Control) if str(field.type) in kinds}
+    rest = {name: value for name, value in record.items() if name != "controller"}
+    made = _entries(key, rest, {**own, "method": _of("method"), "seconds": _optional})
+    return Control(**{**made, "controller": controller, "seconds": math.inf if made["seconds"] is None else made["seconds"]})
 
 
 def _grid(grid: Any) -> dict[str, Any]:
@@ -308,8 +338,8 @@ def _read_process(key: str, record: Any) -> Process:
 
 
 def _read_plan(key: str, record: Any) -> Plan:
-    found = _entries(key, record, {"grid": _of("grid"), "method": _of("method"), "transforms": _list})
-    plan = Plan(found["grid"], found["method"])
+    found = _entries(key, record, {"grid": _of("grid"), "method": _of("method"), "transforms": _list, **_steered(record)})
+    plan = Plan(found["grid"], found["method"], control=found.get("control"))
     for i, entry in enumerate(found["transforms"]):
         plan = _read(f"{key}.transforms[{i}]", entry, ("transform",))(plan)
     return plan
@@ -337,8 +367,12 @@ def _read_transform(key: str, record: Any) -> Callable[[Plan], Plan]:
     return lambda plan: plan.then(made.transforms[0] if name == "restart" else made.transforms[-1])
 
 
+def _steered(record: Mapping[str, Any]) -> dict[str, Reader]:
+    return {"control": _of("control")} if "control" in record else {}
+
+
 def _read_run(key: str, record: Any) -> Run:
-    found = _entries(key, record, {"method": _of("method"), "times": _numbers, "leg": _whole, "first": _whole})
+    found = _entries(key, record, {"method": _of("method"), "times": _numbers, "leg": _whole, "first": _whole, **_steered(record)})
     return Run(**{**found, "times": tuple(grids.times(found["times"]).values)})  # type: ignore[attr-defined]
 
 
@@ -348,7 +382,7 @@ def _read_jump(key: str, record: Any) -> Jump:
 
 _KINDS: dict[str, Reader] = {
     "process": _read_process, "plan": _read_plan, "method": _read_method, "grid": _chosen(_GRIDS), "run": _read_run, "jump": _read_jump,
-    "clock": _chosen(_CLOCKS), "transform": _read_transform,
+    "clock": _chosen(_CLOCKS), "transform": _read_transform, "control": _read_control,
 }  # fmt: skip
 
 

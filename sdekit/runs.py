@@ -103,12 +103,12 @@ def sample_to(
     """
     safetensors = _safetensors()
     n, shard = whole("n", n), whole("shard", shard)
-    nfe = prepare(process, None, None, plan).nfe
+    nfe = prepare(process, None, None, plan).nfe if plan.control is None else None  # adaptive: each sample has its own
     path = folder(out)
     identity = {
         "process": _process_identity(process), "method": _identity(plan.method),
         "grid": _identity(plan.grid), "transforms": [_identity(transform) for transform in plan.transforms],
-        "nfe": nfe, "seed": seed, "shard": shard, **(settings or {}),
+        "nfe": nfe, **({} if plan.control is None else {"control": to_record(plan.control)}), "seed": seed, "shard": shard, **(settings or {}),
     }  # fmt: skip
     world = Alone() if world is None else world
     own = path / ("manifest.json" if world.rank == 0 else _part(world.rank))
@@ -134,6 +134,7 @@ def sample_to(
         data = safetensors.save({"x": np.ascontiguousarray(to_host(made.x)), "nfe": made.nfe})
         bad = [int(i) for i, status in zip(ids, made.status, strict=True) if status != "ok"]
         entry = {"n": len(ids), "sha256": write_bytes(path / name, data), "nonfinite": bad}
+        entry |= {} if plan.control is None else {"nfe": float(np.mean(made.nfe))}
         manifest["shards"] = dict(sorted({**manifest["shards"], name: entry}.items()))
         write_json(own, manifest)
     world.barrier()

@@ -230,3 +230,20 @@ def test_untrusted_records(record, says):
     with pytest.raises(BadInput, match=says) as caught:
         from_record(record)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "control",
+    [sk.control.gotta_go_fast(), sk.control.gotta_go_fast(0.05, published=True), sk.control.adaptive(sk.methods.heun(), rtol=1e-3)],
+    ids=["default", "published", "heun"],
+)
+def test_controls_and_plans_with_them(control):
+    """Infinities too, which JSON does not have; a plan keeps its control."""
+    plan = sk.plans.restart(sk.grids.karras(6), [(3, 2, 0.1, 0.5)], method=control)
+    for thing in (control, plan):
+        assert from_record(json.loads(json.dumps(to_record(thing), allow_nan=False))) == thing
+    record = to_record(control)
+    with pytest.raises(BadInput, match="norm"):
+        from_record({**record, "norm": "largest"})
+    with pytest.raises(BadInput, match=r"controller\.target"):
+        from_record({**record, "controller": {**record["controller"], "target": "1"}})

@@ -18,6 +18,7 @@ def sample(
     method: Annotated[str, typer.Option("--method")] = "exponential2",
     grid: Annotated[str, typer.Option("--grid")] = "karras",
     steps: Annotated[int, typer.Option("--steps", min=1)] = 20,
+    rtol: Annotated[float | None, typer.Option("--rtol", help="Adaptive steps at this tolerance, each sample its own, instead of --method.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Samples.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     out: Out = Path("out"),
@@ -33,15 +34,18 @@ def sample(
 
     Example: sdekit sample psld --model digits --steps 20 --n 64 -o out/
 
+    Adaptive: sdekit sample psld --rtol 0.02 (Gotta Go Fast, on a Brownian path).
     Several workers: torchrun --nproc-per-node 8 -m sdekit sample psld --n 50000 --device cuda -o out/
     """
+    from ..control import gotta_go_fast
     from ..pictures import write_grid
     from ..plans import run
     from ..runs import load_samples, sample_to
     from ..torch.distributed import local_device, world
 
     process = process_of(which, param)
-    plan = run(pick("grid", grid, grids())(steps), pick("method", method, methods())())
+    made = pick("method", method, methods())() if rtol is None else gotta_go_fast(rtol=rtol)
+    plan = run(pick("grid", grid, grids())(steps), made)
     place = local_device(device)
     denoise = _model(model, place, precision, compiled)
     own = getattr(denoise, "process", process)
@@ -61,8 +65,12 @@ def sample(
             return
     picture = write_grid(out / "grid.png", load_samples(out)[: min(n, 64)], denoise.record.get("data", {}).get("range", (-1.0, 1.0)))
     bad = sum(len(entry["nonfinite"]) for entry in manifest["shards"].values())
-    data = {"out": str(out), "n": n, "nfe": manifest["run"]["nfe"], "grid": str(picture), "nonfinite": bad}
-    show(as_json, data, f"{n} samples of {model} by {process.name}, {data['nfe']} model calls each: {picture}")
+    shards = list(manifest["shards"].values())
+    calls = (
+        manifest["run"]["nfe"] if rtol is None else round(sum(entry["n"] * entry["nfe"] for entry in shards) / sum(entry["n"] for entry in shards), 1)
+    )
+    data = {"out": str(out), "n": n, "nfe": calls, "grid": str(picture), "nonfinite": bad}
+    show(as_json, data, f"{n} samples of {model} by {process.name}, {calls} model calls each: {picture}")
     if bad:
         raise typer.Exit(1)
 
@@ -95,6 +103,7 @@ def train(
 
     Example: sdekit train edm --data digits -o ckpt/        Example: sdekit train psld --native --data patches -o psld/
 
+    Adaptive: sdekit sample psld --rtol 0.02 (Gotta Go Fast, on a Brownian path).
     Several workers: torchrun --nproc-per-node 8 -m sdekit train edm --data photos/ --size 64 --device cuda -o ckpt/
     """
     if which != "edm" and not native:

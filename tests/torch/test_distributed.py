@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdekit import BadInput
+from sdekit import BadInput, catalogue, control, grids, plans, sample
 from sdekit.cli import main
 from sdekit.runs import load_samples
 from sdekit.torch import load
@@ -97,3 +97,16 @@ def test_prepared_for_a_run():
         denoise.prepared(None, "int8")
     with pytest.raises(BadInput, match="device"):
         denoise.prepared("cuda:77")
+
+
+def test_adaptive_samples_in_a_folder(tmp_path, capsys):
+    """Each sample its own calls; the run goes on where it was, and another tolerance is another run."""
+    command = ["sample", "vp", "--rtol", "0.1", "--n", "6", "--json", "-o", str(tmp_path)]
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    want = sample(catalogue.vp(), load("digits"), plan=plans.run(grids.karras(20), control.gotta_go_fast(rtol=0.1)), n=6)
+    np.testing.assert_allclose(load_samples(tmp_path), want.x.numpy(), atol=1e-6)
+    assert told["nfe"] == pytest.approx(want.nfe.mean(), abs=0.06)
+    assert main(command) == 0
+    assert main(["sample", "vp", "--rtol", "0.2", "--n", "6", "-o", str(tmp_path)]) == 2
+    assert "control was" in capsys.readouterr().err
