@@ -308,8 +308,8 @@ def test_a_wrapper_keeps_what_the_model_says_of_itself():
     wrapped = denoiser.from_model(Model(), vp(), "x0")
     assert wrapped.shape == (3,)
     assert wrapped.dtype == "float32"
-    with pytest.raises(BadInput):
-        wrapped(np.zeros((2, 3)), np.ones(2))
+    y, levels = np.ones((2, 3)), np.array([0.5, 2.0])  # one level a sample
+    np.testing.assert_allclose(wrapped(y, levels), [wrapped(y[:1], level)[0] for level in levels.tolist()], rtol=1e-12)
 
 
 def test_defaults():
