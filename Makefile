@@ -10,7 +10,8 @@ demo: $(VENV)/ready
 	$(BIN)/sdekit report psld --data digits -o report/
 	@echo "open report/index.html"
 
-test: export OMP_NUM_THREADS = 1  # the tests run side by side
+# The tests run side by side, on one thread each.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --nbmake --nbmake-timeout=300 notebooks
