@@ -112,7 +112,8 @@ class EpsilonFlow:
     def weights(self, nodes: Sequence[Any], clock: str = "log") -> Array:
         """Weights (len(nodes), k, k) of eps interpolated in ``clock`` through ``nodes``."""
         basis = lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :])[..., 0, :]
-        return np.asarray(np.einsum("...m,...mab->...ab", basis, self.pull))
+        flat = basis @ self.pull.reshape(*self.pull.shape[:-2], -1)
+        return np.asarray(flat.reshape(*flat.shape[:-1], *self.pull.shape[-2:]))
 
     def then(self, later: EpsilonFlow) -> EpsilonFlow:
         """This step followed by ``later``, which starts where it ends."""
