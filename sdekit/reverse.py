@@ -112,7 +112,7 @@ class EpsilonFlow:
     def weights(self, nodes: Sequence[Any], clock: str = "log") -> Array:
         """Weights (len(nodes), k, k) of eps interpolated in ``clock`` through ``nodes``."""
         basis = lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :])[..., 0, :]
-        flat = basis @ self.pull.reshape(*self.pull.shape[:-2], -1)
+        flat = np.moveaxis(np.moveaxis(basis, 0, -2) @ self.pull.reshape(*self.pull.shape[:-2], -1), -2, 0)  # one product for all nodes of a step
         return np.asarray(flat.reshape(*flat.shape[:-1], *self.pull.shape[-2:]))
 
     def then(self, later: EpsilonFlow) -> EpsilonFlow:
