@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from .errors import BadInput
 
-__all__ = ["dtype_of", "is_torch", "like", "namespace", "statuses", "to_host", "unwatched", "upload"]
+__all__ = ["dtype_of", "is_torch", "like", "namespace", "sent", "statuses", "to_host", "unwatched", "upload", "zeros"]
 
 
 def is_torch(x: Any) -> bool:
@@ -43,6 +44,31 @@ def upload(host: NDArray[Any], device: Any) -> Any:
 
     made = torch.from_numpy(np.array(host))
     return made if device.type == "cpu" else made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
+
+
+def sent(parts: Sequence[NDArray[Any]], reference: Any) -> list[Any]:
+    """Host arrays in the library and on the device of ``reference``: floats in its dtype, integers and truth values as they are; one copy."""
+    if not is_torch(reference):
+        return [part.astype(reference.dtype, copy=False) if part.dtype.kind == "f" else part for part in parts]
+    import torch
+
+    if not parts:
+        return []
+    kinds = [part.dtype.kind for part in parts]
+    flat = [np.ravel(np.asarray(part, np.float64)).view(np.int64) if kind == "f" else np.ravel(part) for kind, part in zip(kinds, parts, strict=True)]
+    pieces = upload(np.concatenate(flat, dtype=np.int64, casting="unsafe"), reference.device).split([part.size for part in parts])
+    made = [
+        piece.view(torch.float64).to(reference.dtype) if kind == "f" else piece != 0 if kind == "b" else piece
+        for kind, piece in zip(kinds, pieces, strict=True)
+    ]
+    return [piece.reshape(part.shape) for piece, part in zip(made, parts, strict=True)]
+
+
+def zeros(shape: tuple[int, ...], reference: Any) -> Any:
+    """Zeros in the library, dtype and device of ``reference``, made there."""
+    if is_torch(reference):
+        return reference.new_zeros(shape)
+    return np.zeros(shape, reference.dtype)
 
 
 def to_host(x: Any) -> NDArray[Any]:

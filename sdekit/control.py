@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._array import namespace, to_host
+from ._array import namespace
 from .errors import BadInput, finite, positive, unknown, whole
 from .methods import Method, heun, lamba
 
@@ -234,8 +234,8 @@ class Control:
                 "an ODE method, or noise='redraw' with its bias"
             )
 
-    def measure(self, error: list[Any], new: list[Any], old: list[Any], normals: list[Any]) -> Array:
-        """The error ``E`` of each sample, on the host: the one number of a sample that leaves its device.
+    def measure(self, error: list[Any], new: list[Any], old: list[Any], normals: list[Any]) -> Any:
+        """The error ``E`` of each sample, (n,), where the arrays are: the one number of a sample that leaves its device.
 
         Parameters
         ----------
@@ -259,9 +259,8 @@ class Control:
             parts.append(e / xp.clip(self.rtol * reduce(xp.maximum, sizes), self.atol, None))
         e = xp.concat(parts, axis=1)
         if self.norm == "max":
-            return np.asarray(to_host(xp.max(xp.abs(e), axis=1)), float)
-        square = xp.mean(e * e, axis=1) if self.norm == "rms" else xp.sum(e * e, axis=1)
-        return np.asarray(np.sqrt(np.asarray(to_host(square), float)))
+            return xp.max(xp.abs(e), axis=1)
+        return xp.sqrt(xp.mean(e * e, axis=1) if self.norm == "rms" else xp.sum(e * e, axis=1))
 
     def with_(self, **changes: object) -> Control:
         """The same control with some attributes changed."""

@@ -94,7 +94,7 @@ class _Trip:
         times = move.times[0], move.times[-2 if data else -1]
         run = March(
             self.process, move.control, times, data, self.model, lambda a, b: [block[a:b] for block in part], self.ids[own], self.noise,
-            of_state=self.of_state, batch=self.batch, leg=move.leg, step=move.first,
+            of_state=self.of_state, batch=self.batch, place=(move.leg, move.first),
         )  # fmt: skip
         made, nfe, status, adapted = run.run()
         self.nfe[own] += nfe

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._array import is_torch, to_host
+from ._array import is_torch
 from ._array import like as like_
 from .errors import BadInput, unknown
 
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
 __all__ = [
-    "CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "draw_each", "philox",
+    "CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "philox",
 ]  # fmt: skip
 
 PRIOR, METHOD, MOVE, CORRECTOR, PATH, DATA = range(6)
@@ -123,17 +123,18 @@ class Addressed:
         line, sample = np.divmod(np.arange(len(lines) * len(ids)), len(ids))
         return like_(self._at(lines[line], ids[sample], size).reshape(len(lines), len(ids), *shape), like)
 
-    def each(self, addresses: Sequence[Address], steps: NDArray[np.int64], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any = None) -> Any:
-        """Normals of shape (len(addresses), len(ids), *shape), sample ``i`` at ``steps[i]`` of each address instead of its own step."""
-        ids = as_ids(ids)
-        words = np.array([_word(_checked(a)) for a in addresses], np.uint64)
-        lines = np.stack([np.repeat(words, len(ids)), np.tile(steps.astype(np.uint64), len(words))], axis=1)
-        who, size = np.tile(ids, len(words)), int(np.prod(shape, dtype=np.int64))
+    def words(self, addresses: Sequence[Address], steps: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Counter words (len(addresses) * len(ids), 3) of normals, sample ``i`` at ``steps[i]`` of each address instead of its own step."""
+        own = np.repeat([_word(_checked(a)) for a in addresses], len(ids))
+        return np.column_stack([np.tile(as_ids(ids), len(addresses)), own, np.tile(steps, len(addresses))]).astype(np.int64)
+
+    def at(self, words: NDArray[np.int64], there: Any, size: int, like: Any = None) -> Any:
+        """Normals (len(words), size) of :meth:`words`, which are ``there`` too, on the device of ``like``."""
         if is_torch(like) and like.device.type != "cpu":
             from .torch.random import normals_each
 
-            return normals_each(int(self.seed), lines, who, size, like).reshape(len(words), len(ids), *shape)
-        return like_(self._at(lines, who, size).reshape(len(words), len(ids), *shape), like)
+            return normals_each(int(self.seed), there, size, like)
+        return like_(self._at(words[:, 1:].astype(np.uint64), words[:, 0], size), like)
 
     def _at(self, lines: Words, ids: NDArray[np.int64], size: int) -> Array:
         """Normals (len(ids), size): the two words of ``lines`` and the id of each row."""
@@ -181,19 +182,6 @@ def as_noise(seed: Any) -> Noise:
     """``seed`` itself if it is a source of noise, else the addressed source with that seed."""
     made: Noise = seed if hasattr(seed, "draw") else Addressed(seed)
     return made
-
-
-def draw_each(noise: Noise, addresses: Sequence[Address], steps: NDArray[np.int64], ids: NDArray[np.int64], shape: tuple[int, ...], like: Any) -> Any:
-    """Normals (len(addresses), len(ids), *shape) of any source, sample ``i`` at ``steps[i]`` of each address instead of its own step."""
-    if isinstance(noise, Addressed):
-        return noise.each(addresses, steps, ids, shape, like)
-    if isinstance(noise, Fast):
-        return noise.draw(addresses, ids, shape, like)
-    made = np.empty((len(addresses), len(ids), *shape))
-    for step in np.unique(steps):
-        own = np.flatnonzero(steps == step)
-        made[:, own] = to_host(noise.draw([a._replace(step=int(step)) for a in addresses], ids[own], shape))
-    return like_(made, like)
 
 
 class Fast:

@@ -4,6 +4,9 @@ The known future of a sample's path is a list of pieces, each with its length, i
 (:mod:`sdekit.brownian`).  A step takes pieces from the front: one that sticks out is split by its exact conditional law, and past the end a fresh one
 is drawn.  A rejected step leaves them all in the list, an accepted one removes what it took.  Pieces are never joined, so no bridge is ever drawn
 from a law that forgets what is known.
+
+Lengths and lists live on the host, increments and areas on the device, in a pool where a piece is a number: a step is planned with its numbers in a
+:class:`~sdekit.staging.Load`, and made when that is there.
 """
 
 from __future__ import annotations
@@ -13,37 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._array import like, namespace
-from .brownian import Cell, join, split
-from .noise import PATH, Address, Noise, draw_each
+from ._array import namespace
+from .brownian import Cell, split
+from .noise import PATH, Address, Noise
+from .staging import Draw, Load, Part, Pool, Table
 
 Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Place = tuple[int, int]
 
-__all__ = ["Coefficients", "Pieces", "Repeated"]
+__all__ = ["Pieces", "Repeated"]
 
 _NEAR = 1e-12  # a rest this small, relative to the step, is none
-
-
-class Coefficients:
-    """Rows for each sample, (n, o, r) on the host, applied to r registers (n, *event): one upload."""
-
-    def __init__(self, rows: Array, reference: Any) -> None:
-        self._used = np.any(rows != 0.0, axis=0)
-        self._values = like(rows, reference)
-
-    def __call__(self, registers: list[Any], first: int = 0, last: int | None = None) -> list[Any]:
-        """``sum_j c_oj r_j`` for the rows from ``first`` to ``last``; coefficients of registers that are not there yet must be 0."""
-        shape = (-1, *(1,) * (registers[0].ndim - 1))
-        out = []
-        for o in range(len(self._used))[first:last]:
-            total: Any = None
-            for r in np.flatnonzero(self._used[o]).tolist():
-                term = self._values[:, o, r].reshape(shape) * registers[r]
-                total = term if total is None else total + term
-            out.append(0.0 * registers[0] if total is None else total)
-        return out
+_UNITS = np.array([1.0, 12.0])  # the length of a piece over the variances of its increment and of its area
 
 
 class Pieces:
@@ -67,169 +52,174 @@ class Pieces:
     """
 
     def __init__(
-        self,
-        noise: Noise,
-        ids: NDArray[np.int64],
-        shape: tuple[int, ...],
-        channels: int,
-        areas: bool,
-        reference: Any,
-        *,
-        place: tuple[int, int] = (0, 0),
+        self, noise: Noise, ids: Ints, shape: tuple[int, ...], channels: int, areas: bool, reference: Any, *, place: tuple[int, int] = (0, 0)
     ) -> None:
         self._noise, self._shape, self._reference = noise, shape, reference
         self._channels, self._kinds = channels, 2 if areas else 1
         self._addresses = [Address(PATH, place[0], 0, slot) for slot in range(self._kinds * channels)]
         self._first = place[1] << 20
         self.ids, self.draws = ids, np.full(len(ids), self._first)
-        self._count, self._lengths = np.zeros(len(ids), np.int64), np.zeros((0, len(ids)))  # a stack: the next piece is number ``count - 1``
-        self._cells: list[Any] = []
-        self._pending: _Attempt | None = None
+        self._count = np.zeros(len(ids), np.int64)  # a stack: the next piece is number ``count - 1``
+        self._lengths, self._cells = np.zeros((0, len(ids))), np.zeros((0, len(ids)), np.int64)
+        self._pool = Pool((self._kinds, channels, *shape), reference)
+        self._tried: _Tried | None = None
 
     def over(self, h: Array) -> list[Any]:
-        r"""Standard normals over the next ``h`` (n,) of each path: one array (n, *event) for each channel's increment, then each area.
+        """:meth:`plan` and :meth:`made` in one."""
+        load = Load()
+        self.plan(h, load)
+        load.send(self._reference)
+        return self.made()
 
-        The increment is :math:`\sqrt h\,\xi_1`, the area ``H`` of the module :math:`\sqrt{h/12}\,\xi_2`.
-        """
-        total, done, whole = self._zeros(len(h)), np.zeros(len(h)), np.zeros(len(h), np.int64)
+    def plan(self, h: Array, load: Load) -> None:
+        """Take the next ``h`` (n,) of each path."""
+        done, whole, taken = np.zeros(len(h)), np.zeros(len(h), np.int64), []
         going = np.flatnonzero(self._count > 0)
         while len(going):
             place = self._count[going] - 1 - whole[going]
             length = self._lengths[place, going]
             fits = done[going] + length <= h[going] * (1.0 + _NEAR)
             going, place, length = going[fits], place[fits], length[fits]
-            self._append(total, going, self._at(place, going), done, length)
+            taken.append((going, self._cells[place, going], done[going], length))
             done[going] += length
             whole[going] += 1
             going = going[whole[going] < self._count[going]]
         rest = np.where(h - done > _NEAR * h, h - done, 0.0)
         new = np.flatnonzero(rest > 0.0)
         cut = self._count[new] > whole[new]
-        pieces, right = self._new(new, cut, whole[new], rest[new])
-        self._append(total, new, pieces, done, rest[new])
-        self._pending = _Attempt(whole, new, cut, pieces, rest[new], right)
-        scale = np.sqrt(np.array([1.0, 12.0][: self._kinds]) / h[:, None])
-        return [total[:, i, c] * self._wide(scale[:, i])[:, 0, 0] for i in range(self._kinds) for c in range(self._channels)]
+        place = self._count[new[cut]] - 1 - whole[new[cut]]
+        old, right = np.zeros(len(new), np.int64), np.zeros(len(new))
+        old[cut], right[cut] = self._cells[place, new[cut]], self._lengths[place, new[cut]] - rest[new[cut]]
+        cells = self._pool.take(len(new))
+        taken.append((new, cells, done[new], rest[new]))
+        draw = Draw(self._noise, self._addresses, self.draws[new], self.ids[new], load)
+        self.draws[new] += 1
+        numbers, rows = _whole(h, taken, self._kinds)
+        self._tried = _Tried(
+            whole, new, cut, cells, rest[new], right, draw, load.add(cells), load.add(old),
+            Table(_parts(rest[new], right, self._kinds), load), load.add(numbers), Table(rows, load),
+        )  # fmt: skip
+
+    def made(self) -> list[Any]:
+        r"""Standard normals over the step: one array (n, *event) for each channel's increment, then each area.
+
+        The increment is :math:`\sqrt h\,\xi_1`, the area ``H`` of the module :math:`\sqrt{h/12}\,\xi_2`.
+        """
+        tried, kinds, xp = self._tried, self._kinds, namespace(self._reference)
+        assert tried is not None  # noqa: S101 (planned before)
+        values = self._pool.values
+        if len(tried.new):
+            drawn = tried.draw.made(self._shape, self._reference)
+            fresh = xp.moveaxis(drawn, 0, 1).reshape((len(tried.new), kinds, self._channels, *self._shape))
+            before = values[tried.old.there]
+            parts = tried.parts([*(before[:, i] for i in range(kinds)), *(fresh[:, i] for i in range(kinds))])
+            values[tried.at.there] = xp.stack(parts[:kinds], axis=1)
+            if np.any(tried.cut):  # those that are not write zeros to number 0
+                values[tried.old.there] = xp.stack(parts[kinds:], axis=1)
+        seen = [values[number] for number in tried.numbers.there]
+        total = tried.total([piece[:, i] for piece in seen for i in range(kinds)])
+        return [block[:, c] for block in total for c in range(self._channels)]
 
     def settle(self, accepted: Mask) -> None:
         """Remove what the last step took from the paths where it is accepted; keep it where it is not."""
-        if self._pending is None:
+        if self._tried is None:
             return
-        whole, new, cut, pieces, length, right = self._pending
+        whole, new, cut, cells, length, right = self._tried[:6]
         again = ~accepted[new]
         place = self._count[new] - whole[new]  # of the new piece, the others that the step took above it
-        self._reserve(int(np.max(self._count + 1, initial=0)) if np.any(again) else 0)
+        self._lengths[place[cut] - 1, new[cut]] = right[cut]
+        if np.any(again):
+            self._reserve(int(np.max(self._count + 1)))
         for k in range(int(np.max(whole[new][again], initial=0)), 0, -1):
             up = new[again & (whole[new] >= k)]
             to = self._count[up] - whole[up] + k
-            self._put(to, up, self._at(to - 1, up), self._lengths[to - 1, up])
-        if right is not None:
-            self._put(place[cut] - 1, new[cut], right, self._lengths[place[cut] - 1, new[cut]] - length[cut])
-        if np.any(again):
-            self._put(place[again], new[again], pieces[again], length[again])
-        self._count[accepted] -= whole[accepted]
+            self._cells[to, up], self._lengths[to, up] = self._cells[to - 1, up], self._lengths[to - 1, up]
+        self._cells[place[again], new[again]], self._lengths[place[again], new[again]] = cells[again], length[again]
+        self._pool.give(cells[~again])
+        self._drop(np.where(accepted, whole, 0))
         self._count[new[again]] += 1
-        self._pending = None
+        self._tried = None
 
-    def take(self, which: NDArray[np.int64]) -> None:
+    def take(self, which: Ints) -> None:
         """Keep only these paths."""
-        self.ids, self.draws, self._count, self._lengths = self.ids[which], self.draws[which], self._count[which], self._lengths[:, which]
-        self._cells = [cell[which] for cell in self._cells]
+        gone = np.ones(len(self.ids), bool)
+        gone[which] = False
+        self._drop(np.where(gone, self._count, 0))
+        self.ids, self.draws, self._count = self.ids[which], self.draws[which], self._count[which]
+        self._lengths, self._cells = self._lengths[:, which], self._cells[:, which]
 
-    def add(self, ids: NDArray[np.int64]) -> None:
+    def add(self, ids: Ints) -> None:
         """More paths, at the end."""
-        more, xp = np.zeros(len(ids), np.int64), namespace(self._reference)
+        more = np.zeros(len(ids), np.int64)
         self.ids, self.draws, self._count = np.append(self.ids, ids), np.append(self.draws, more + self._first), np.append(self._count, more)
-        self._lengths = np.pad(self._lengths, ((0, 0), (0, len(ids))))
-        self._cells = [xp.concat([cell, self._zeros(len(ids))], axis=0) for cell in self._cells]
+        self._lengths, self._cells = np.pad(self._lengths, ((0, 0), (0, len(ids)))), np.pad(self._cells, ((0, 0), (0, len(ids))))
 
-    # A batch of cells is an array (n, kinds, channels, *event); ``_cells[d]`` holds piece number d of each path.
-
-    def _zeros(self, n: int) -> Any:
-        return like(np.zeros((n, self._kinds, self._channels, *self._shape)), self._reference)
-
-    def _wide(self, values: Array) -> Any:
-        return like(values.reshape(-1, *(1,) * (2 + len(self._shape))), self._reference)
+    def _drop(self, counts: Ints) -> None:
+        """Remove the next pieces of each path."""
+        for k in range(1, int(np.max(counts, initial=0)) + 1):
+            own = np.flatnonzero(counts >= k)
+            self._pool.give(self._cells[self._count[own] - k, own])
+        self._count = self._count - counts
 
     def _reserve(self, depth: int) -> None:
-        while len(self._cells) < depth:
-            self._cells.append(self._zeros(len(self.ids)))
-            self._lengths = np.pad(self._lengths, ((0, 1), (0, 0)))
-
-    def _at(self, place: NDArray[np.int64], which: NDArray[np.int64]) -> Any:
-        """Piece number ``place`` of each of the paths ``which``."""
-        made = self._zeros(len(which))
-        for d in np.unique(place).tolist():
-            own = np.flatnonzero(place == d)
-            made[own] = self._cells[d][which[own]]
-        return made
-
-    def _put(self, place: NDArray[np.int64], which: NDArray[np.int64], cells: Any, lengths: Array) -> None:
-        for d in np.unique(place).tolist():
-            own = np.flatnonzero(place == d)
-            self._cells[d][which[own]] = cells[own]
-        self._lengths[place, which] = lengths
-
-    def _append(self, total: Any, which: NDArray[np.int64], cells: Any, done: Array, length: Array) -> None:
-        """Join cells of these lengths to the end of what ``total`` has over ``done``."""
-        if not len(which):
-            return
-        if self._kinds == 1:
-            total[which] = total[which] + cells
-            return
-        left, right = self._wide(done[which])[:, 0], self._wide(length)[:, 0]
-        before = total[which]
-        made = join(Cell(before[:, 0], before[:, 1]), Cell(cells[:, 0], cells[:, 1]), left, right)
-        total[which] = namespace(self._reference).stack(list(made), axis=1)
-
-    def _new(self, which: NDArray[np.int64], cut: Mask, whole: NDArray[np.int64], rest: Array) -> tuple[Any, Any]:
-        """The last piece of the step, of length ``rest``: fresh, or the first part of one that is cut; and the second parts."""
-        normals = self._drawn(which)
-        scale = np.sqrt(rest[:, None] / np.array([1.0, 12.0][: self._kinds]))
-        made = normals * like(scale.reshape(*scale.shape, *(1,) * (1 + len(self._shape))), self._reference)
-        if not np.any(cut):
-            return made, None
-        place = self._count[which[cut]] - 1 - whole[cut]
-        old = self._at(place, which[cut])
-        left, right = rest[cut], self._lengths[place, which[cut]] - rest[cut]
-        rows = Coefficients(_halves(left, right, self._kinds), self._reference)
-        kinds, xp = self._kinds, namespace(self._reference)
-        parts = rows([*(old[:, i] for i in range(kinds)), *(normals[cut][:, i] for i in range(kinds))])
-        made[cut] = xp.stack(parts[:kinds], axis=1)
-        return made, xp.stack(parts[kinds:], axis=1)
-
-    def _drawn(self, which: NDArray[np.int64]) -> Any:
-        """The next normals of these paths: (m, kinds, channels, *event)."""
-        drawn = draw_each(self._noise, self._addresses, self.draws[which], self.ids[which], self._shape, self._reference) if len(which) else None
-        self.draws[which] += 1
-        if drawn is None:
-            return self._zeros(0)
-        return namespace(self._reference).moveaxis(drawn, 0, 1).reshape(len(which), self._kinds, self._channels, *self._shape)
+        more = max(0, depth - len(self._cells))
+        self._lengths, self._cells = np.pad(self._lengths, ((0, more), (0, 0))), np.pad(self._cells, ((0, more), (0, 0)))
 
 
-class _Attempt(NamedTuple):
+class _Tried(NamedTuple):
     """What a step took: pieces as they are (how many of each path), and a last one of its own for the paths ``new``.
 
-    Where ``cut``, that is the first part of a piece whose second part is in ``right``.
+    Where ``cut``, that is the first part of a piece, whose number the second part of length ``right`` keeps.
     """
 
-    whole: NDArray[np.int64]
-    new: NDArray[np.int64]
+    whole: Ints
+    new: Ints
     cut: Mask
-    pieces: Any
+    cells: Ints
     length: Array
-    right: Any
+    right: Array
+    draw: Draw
+    at: Part
+    old: Part
+    parts: Table
+    numbers: Part
+    total: Table
 
 
-def _halves(left: Array, right: Array, kinds: int) -> Array:
-    """First and second part of a piece as rows of the piece and fresh normals, (n, 2 kinds, 2 kinds)."""
-    unit = np.broadcast_to(np.eye(2 * kinds)[:, None], (2 * kinds, len(left), 2 * kinds))
-    left, right = left[:, None], right[:, None]
+def _whole(h: Array, taken: list[tuple[Ints, Ints, Array, Array]], kinds: int) -> tuple[Ints, Array]:
+    r"""The pieces of each step, (m, n) with number 0 for none, and the rows (n, kinds, m kinds) that make its standard normals of theirs.
+
+    Increments add; with :math:`e` the middle of a piece of length ``l`` in the step, :math:`h H = \sum l H_l + (h/2 - e) W_l`.
+    """
+    numbers, rows = np.zeros((len(taken), len(h)), np.int64), np.zeros((len(h), kinds, len(taken), kinds))
+    for d, (who, cells, start, length) in enumerate(taken):
+        numbers[d, who] = cells
+        rows[who, 0, d, 0] = 1.0
+        if kinds == 2:
+            rows[who, 1, d, 0] = 0.5 - (start + 0.5 * length) / h[who]
+            rows[who, 1, d, 1] = length / h[who]
+    rows *= np.sqrt(_UNITS[:kinds] / h[:, None])[:, :, None, None]
+    return numbers, rows.reshape(len(h), kinds, len(taken) * kinds)
+
+
+def _parts(left: Array, right: Array, kinds: int) -> Array:
+    """A piece of length ``left`` and its rest as rows of the piece they are cut from and of fresh normals, (n, 2 kinds, 2 kinds).
+
+    Where ``right`` is 0 nothing is cut: the piece is fresh, and the rest 0.
+    """
+    made = np.zeros((len(left), 2 * kinds, 2 * kinds))
+    for i in range(kinds):
+        made[:, i, kinds + i] = np.sqrt(left / _UNITS[i])
+    cut = right > 0.0
+    l, r = left[cut, None], right[cut, None]  # noqa: E741
+    unit = np.broadcast_to(np.eye(2 * kinds)[:, None], (2 * kinds, len(l), 2 * kinds))
     if kinds == 2:
-        first, second = split(Cell(unit[0], unit[1]), left, right, unit[2:])
-        return np.stack([*first, *second], axis=1)
-    part = left / (left + right) * unit[0] + np.sqrt(left * right / (left + right)) * unit[1]
-    return np.stack([part, unit[0] - part], axis=1)
+        first, second = split(Cell(unit[0], unit[1]), l, r, unit[2:])
+        made[cut] = np.stack([*first, *second], axis=1)
+    else:
+        part = l / (l + r) * unit[0] + np.sqrt(l * r / (l + r)) * unit[1]
+        made[cut] = np.stack([part, unit[0] - part], axis=1)
+    return made
 
 
 class Repeated:
@@ -244,46 +234,48 @@ class Repeated:
     """
 
     def __init__(
-        self,
-        noise: Noise,
-        ids: NDArray[np.int64],
-        shape: tuple[int, ...],
-        channels: int,
-        areas: bool,
-        reference: Any,
-        *,
-        retain: bool,
+        self, noise: Noise, ids: Ints, shape: tuple[int, ...], channels: int, areas: bool, reference: Any, *, retain: bool,
         place: tuple[int, int] = (0, 0),
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._noise, self._shape, self._reference, self._retain = noise, shape, reference, retain
         self._addresses = [Address(PATH, place[0], 0, slot) for slot in range((2 if areas else 1) * channels)]
         self._first = place[1] << 20
-        self.ids, self.draws, self._fresh = ids, np.full(len(ids), self._first), np.ones(len(ids), bool)
-        self._last: Any = None
+        self._pool = Pool((len(self._addresses), *shape), reference)
+        self.ids, self.draws, self._fresh, self._at = ids[:0], ids[:0], np.zeros(0, bool), ids[:0]
+        self.add(ids)
 
-    def over(self, _: Array) -> list[Any]:
-        """Standard normals, one array (n, *event) for each channel's increment, then each area."""
-        if self._last is None or np.all(self._fresh):
-            self._last = draw_each(self._noise, self._addresses, self.draws, self.ids, self._shape, self._reference)
-        elif np.any(self._fresh):
-            some = np.flatnonzero(self._fresh)
-            self._last[:, some] = draw_each(self._noise, self._addresses, self.draws[some], self.ids[some], self._shape, self._reference)
+    def over(self, h: Array) -> list[Any]:
+        """:meth:`plan` and :meth:`made` in one."""
+        load = Load()
+        self.plan(h, load)
+        load.send(self._reference)
+        return self.made()
+
+    def plan(self, _: Array, load: Load) -> None:
+        """The next attempt of each sample."""
+        some = np.flatnonzero(self._fresh)
+        self._tried = Draw(self._noise, self._addresses, self.draws[some], self.ids[some], load), load.add(self._at[some]), load.add(self._at)
         self.draws = self.draws + self._fresh
-        return list(self._last)
+
+    def made(self) -> list[Any]:
+        """Standard normals, one array (n, *event) for each channel's increment, then each area."""
+        draw, fresh, at = self._tried
+        values, xp = self._pool.values, namespace(self._reference)
+        if len(fresh.host):
+            values[fresh.there] = xp.moveaxis(draw.made(self._shape, self._reference), 0, 1)
+        seen = values[at.there]
+        return [seen[:, i] for i in range(len(self._addresses))]
 
     def settle(self, accepted: Mask) -> None:
         """Which attempts are over, so that the next has normals of its own."""
         self._fresh = accepted if self._retain else np.ones(len(accepted), bool)
 
-    def take(self, which: NDArray[np.int64]) -> None:
+    def take(self, which: Ints) -> None:
         """Keep only these samples."""
-        self.ids, self.draws, self._fresh = self.ids[which], self.draws[which], self._fresh[which]
-        self._last = None if self._last is None else self._last[:, which]
+        self._pool.give(np.setdiff1d(self._at, self._at[which]))
+        self.ids, self.draws, self._fresh, self._at = self.ids[which], self.draws[which], self._fresh[which], self._at[which]
 
-    def add(self, ids: NDArray[np.int64]) -> None:
+    def add(self, ids: Ints) -> None:
         """More samples, at the end."""
         self.ids, self.draws = np.append(self.ids, ids), np.append(self.draws, np.full(len(ids), self._first))
-        self._fresh = np.append(self._fresh, np.ones(len(ids), bool))
-        if self._last is not None:
-            xp, more = namespace(self._reference), like(np.zeros((len(self._addresses), len(ids), *self._shape)), self._reference)
-            self._last = xp.concat([self._last, more], axis=1)
+        self._fresh, self._at = np.append(self._fresh, np.ones(len(ids), bool)), np.append(self._at, self._pool.take(len(ids)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._array import dtype_of, is_torch, like, namespace, statuses, unwatched
-from .adaptive import Adapted, March, span
+from .adaptive import Adapted, March
 from .control import Control
 from .errors import BadInput, finite, whole
 from .grids import Grid, karras
@@ -19,6 +19,7 @@ from .legs import travel
 from .methods import Method
 from .modes import Modes
 from .noise import PRIOR, Address, Noise, as_ids, as_noise
+from .pairs import span
 from .plans import Plan, run
 from .process import Process
 from .solve import Event, Program, Saved, program, solve
@@ -129,7 +130,7 @@ def sample(
         in the place of both; or
     control : Control, optional
         steps by error control, for each sample its own, from the first time of ``grid`` to its last, or between the process's own ends
-        (:func:`sdekit.adaptive.ends`) and then to the data.
+        (:func:`sdekit.pairs.ends`) and then to the data.
     n : int, or ids : sequence of int
         How many samples, or which: sample ``i`` is the same in every batch, on every device.
     shape : tuple, optional
@@ -145,9 +146,10 @@ def sample(
     batch : int, optional
         Samples run together; results do not depend on it.
     save : "all" or sequence of times, optional
-        States to keep in ``saved``.
+        States to keep in ``saved``; with a control times only, which the steps of each sample then visit.
     watch : callable, optional
-        Called with an Event after each move; with a control after each attempt, with the samples that are done and all samples as numbers.
+        Called with an Event after each move; with a control before each attempt and at the end, with the samples that are done and all samples as
+        numbers.
 
     Returns
     -------
@@ -162,9 +164,12 @@ def sample(
         raise BadInput(f"denoise = {denoise!r} must be callable as denoise(y, sigma)")
     blocks, t0 = _given_state(process, start) if isinstance(start, tuple) else (None, None)
     if control is not None:
-        if method is not None or plan is not None or save is not None:
-            raise BadInput("control chooses method and times itself: give neither method nor plan nor save with it")
-        return _adaptively(process, denoise, control, grid, (n, ids, shape), start, blocks, t0, as_noise(seed), (dtype, device), batch, watch)
+        if method is not None or plan is not None:
+            raise BadInput("control chooses method and times itself: give neither method nor plan with it")
+        if isinstance(save, str):
+            raise BadInput(f"save = {save!r}: each sample of an adaptive run has times of its own (they are in adapted.times); give times to visit")
+        visits = () if save is None else tuple(save)
+        return _adaptively(process, denoise, control, grid, (n, ids, shape), start, blocks, t0, as_noise(seed), (dtype, device), batch, watch, visits)
     if isinstance(plan, Plan) and plan.control is not None:
         if method is not None or grid is not None or save is not None:
             raise BadInput("the plan has adaptive legs, with a grid and a control of their own: give neither method nor grid nor save with it")
@@ -199,7 +204,7 @@ def sample(
 
 def _adaptively(
     process: Any, denoise: Any, control: Any, grid: Grid | None, which: tuple[Any, Any, Any], start: Any, blocks: Any, t0: float | None,
-    source: Noise, like_: tuple[Any, Any], batch: int | None, watch: Any,
+    source: Noise, like_: tuple[Any, Any], batch: int | None, watch: Any, save: tuple[float, ...],
 ) -> Samples:  # fmt: skip
     _check(process)
     if isinstance(process, Modes):
@@ -218,9 +223,11 @@ def _adaptively(
     limit = max(1, min(_SLOTS, (1 << 20) // max(1, int(np.prod(event))))) if batch is None else whole("batch", batch)
     with unwatched(reference), np.errstate(all="ignore"):
         of_state = bool(getattr(denoise, "of_state", False))
-        run_ = March(process, control, times, data, as_model(denoise), begin, chosen, source, of_state=of_state, batch=limit, watch=watch)
-        state, nfe, status, adapted = run_.run()
-    return Samples(namespace(state[0]).stack(state), nfe, status, chosen, None, adapted)
+        march = March(
+            process, control, times, data, as_model(denoise), begin, chosen, source, of_state=of_state, batch=limit, watch=watch, save=save
+        )  # fmt: skip
+        state, nfe, status, adapted = march.run()
+    return Samples(namespace(state[0]).stack(state), nfe, status, chosen, march.saved, adapted)
 
 
 def _by_legs(

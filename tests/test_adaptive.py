@@ -254,3 +254,44 @@ def test_processes_agree_in_law(name, method):
     squares = np.einsum("in,jn->ijn", gap, gap)
     spread = np.sqrt(np.var(np.einsum("ni,nj->ijn", exact - mean, exact - mean), axis=-1) / n)
     assert np.max(np.abs(np.mean(squares, axis=-1) - cov) / spread) < 4.5
+
+
+@pytest.mark.parametrize("made", [FAST, control.adaptive(methods.heun(), 0.02)], ids=["path", "ode"])
+def test_times_to_visit(made):
+    """Saved states are those of a run that ends there; steps are cut there and go on as planned; the law of what follows is as it was."""
+    run = sk.sample(catalogue.psld(), LAW.denoiser(), control=made, grid=SHORT, n=9, batch=4, seed=3, save=[0.3, 1.0, 0.6])
+    np.testing.assert_array_equal(run.saved.times, [1.0, 0.6, 0.3])
+    for t, state in zip(run.saved.times[1:], run.saved.state[1:], strict=True):
+        assert all(t in times for times in run.adapted.times)
+        visits = [other for other in run.saved.times if other > t]
+        short = sk.sample(catalogue.psld(), LAW.denoiser(), control=made, grid=grids.times([1.0, t]), n=9, seed=3, save=visits)
+        np.testing.assert_allclose(short.state, state, rtol=1e-9, atol=1e-12)
+    begin = sk.sampling.begin_at(catalogue.psld(), 1.0, None, run.ids, (2,), sk.noise.Addressed(3), np.empty(0))
+    np.testing.assert_array_equal(run.saved.state[0], begin)
+
+
+def test_a_step_cut_at_a_visit_does_not_make_the_next_one_small():
+    """Visits that leave 2 % of a step: the step after the cut is no smaller than 0.9 times the one before it."""
+    made = control.adaptive(methods.heun(), 0.02)
+    plain = sk.sample(catalogue.psld(), LAW.denoiser(), control=made, grid=SHORT, n=1, seed=3).adapted.times[0]
+    visit = 0.98 * plain[8] + 0.02 * plain[9]
+    times = sk.sample(catalogue.psld(), LAW.denoiser(), control=made, grid=SHORT, n=1, seed=3, save=[visit]).adapted.times[0]
+    np.testing.assert_array_equal(times[:9], plain[:9])
+    assert times[9] == visit
+    assert times[9] - times[10] > 0.9 * (plain[7] - plain[8])
+
+
+def test_a_sample_that_stops_keeps_what_it_had():
+    run = drawn_with_save(nfe=30)
+    stopped = run.adapted.t > 0.3
+    assert np.any(stopped)
+    np.testing.assert_array_equal(run.saved.state[1][:, stopped], run.state[:, stopped])
+    assert set(drawn_with_save(seconds=1e-9).status) == {"budget"}
+    with pytest.raises(sk.BadInput, match=r"save: t = 2 must lie in \[0.05, 1\]"):
+        sk.sample(catalogue.psld(), LAW.denoiser(), control=FAST, grid=SHORT, n=2, save=[2.0])
+    with pytest.raises(sk.BadInput, match="times of its own"):
+        sk.sample(catalogue.psld(), LAW.denoiser(), control=FAST, grid=SHORT, n=2, save="all")
+
+
+def drawn_with_save(**changes):
+    return sk.sample(catalogue.psld(), LAW.denoiser(), control=replace(FAST, **changes), grid=SHORT, n=9, batch=4, seed=3, save=[0.6, 0.3])

@@ -61,9 +61,9 @@ def test_noise_belongs_to_its_leg():
     process, drawn = catalogue.vp(), []
 
     class Seen(sk.noise.Addressed):
-        def each(self, addresses, steps, ids, shape, like=None):
+        def words(self, addresses, steps, ids):
             drawn.extend((*a._replace(step=int(step)), int(i)) for a in addresses for step, i in zip(steps, ids, strict=True))
-            return super().each(addresses, steps, ids, shape, like)
+            return super().words(addresses, steps, ids)
 
     plan = plans.restart(MAIN, INTERVALS, method=LOOSE)
     run = sk.sample(process, LAW.denoiser(), plan=plan, n=4, seed=Seen(2))

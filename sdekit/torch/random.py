@@ -60,25 +60,24 @@ def normals(seed: int, lines: NDArray[np.uint64], ids: NDArray[np.int64], size: 
     return out.reshape(len(lines), len(ids), 2 * pairs)[..., :size]
 
 
-def normals_each(seed: int, lines: NDArray[np.uint64], ids: NDArray[np.int64], size: int, reference: torch.Tensor) -> torch.Tensor:
-    """Normals of shape (len(ids), size), each row at an address and a sample of its own; their words go up as one block.
+def normals_each(seed: int, words: torch.Tensor, size: int, reference: torch.Tensor) -> torch.Tensor:
+    """Normals of shape (len(words), size), each row at an address and a sample of its own.
 
     Parameters
     ----------
     seed, size, reference
         As for :func:`normals`.
-    lines : array (n, 2)
-    ids : array (n,)
+    words : int64 tensor (n, 3)
+        On the device: sample, third and fourth counter word of each row, see :meth:`sdekit.noise.Addressed.words`.
     """
     key, pairs = (seed & _LOW, seed >> 32), max(1, -(-size // 2))
-    words = upload(np.column_stack([ids, lines.astype(np.int64)]), reference.device)[:, :, None]
     element = torch.arange(pairs, device=reference.device)
-    out = torch.empty((len(ids), pairs, 2), dtype=reference.dtype, device=reference.device)
+    out = torch.empty((len(words), pairs, 2), dtype=reference.dtype, device=reference.device)
     tall = max(1, _CHUNK // (2 * pairs))
-    for top in range(0, len(ids), tall):
-        who, first, second = words[top : top + tall].unbind(1)
+    for top in range(0, len(words), tall):
+        who, first, second = words[top : top + tall, :, None].unbind(1)
         _box_muller(philox([element, who, first, second], key), out[top : top + tall])
-    return out.reshape(len(ids), 2 * pairs)[:, :size]
+    return out.reshape(len(words), 2 * pairs)[:, :size]
 
 
 def _box_muller(words: Sequence[torch.Tensor], out: torch.Tensor) -> None:

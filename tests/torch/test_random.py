@@ -42,12 +42,12 @@ def test_rows_with_addresses_of_their_own(size, monkeypatch):
     """What adaptive steps draw on a device: each sample at a step of its own, the host's normals to rounding."""
     monkeypatch.setattr("sdekit.torch.random._CHUNK", 16)  # several chunks
     addresses, ids, steps = [Address(METHOD, 3, 0, 1), Address(PRIOR)], np.array([0, 5, 123_456_789, 7]), np.array([0, 9, (1 << 32) - 1, 2])
-    want = Addressed(11 << 33).each(addresses, steps, ids, (size,))
+    words = Addressed(11 << 33).words(addresses, steps, ids)
+    want = Addressed(11 << 33).at(words, words, size).reshape(2, 4, size)
     for i, address in enumerate(addresses):
         for j, step in enumerate(steps):
             np.testing.assert_array_equal(want[i, j], Addressed(11 << 33).draw([address._replace(step=int(step))], ids[j : j + 1], (size,))[0, 0])
-    lines = np.array([(a.stream << 28 | a.leg << 8 | a.slot, step) for a in addresses for step in steps], np.uint64)
-    made = normals_each(11 << 33, lines, np.tile(ids, 2), size, torch.empty(0, dtype=torch.float64))
+    made = normals_each(11 << 33, torch.from_numpy(words), size, torch.empty(0, dtype=torch.float64))
     np.testing.assert_allclose(made.numpy(), want.reshape(8, size), rtol=0, atol=4e-15)
 
 
@@ -63,6 +63,7 @@ def test_draws_for_a_device_are_made_there(monkeypatch):
 
     empty = torch.empty(0, dtype=torch.float64)
     monkeypatch.setattr("sdekit.torch.random.normals_each", lambda *args: seen.append(args) or normals_each(*args[:-1], empty))
-    made = Addressed(3).each([Address(METHOD)], np.array([4, 1]), np.array([2, 8]), (3,), empty.as_subclass(Reference))
+    words = Addressed(3).words([Address(METHOD)], np.array([4, 1]), np.array([2, 8]))
+    made = Addressed(3).at(words, torch.from_numpy(words), 3, empty.as_subclass(Reference))
     assert len(seen) == 1
-    np.testing.assert_allclose(made.numpy(), Addressed(3).each([Address(METHOD)], np.array([4, 1]), np.array([2, 8]), (3,)), atol=4e-15)
+    np.testing.assert_allclose(made.numpy(), Addressed(3).at(words, words, 3), atol=4e-15)
