@@ -68,7 +68,7 @@ class March:
     data : bool
         Whether the run goes on from ``last`` to the data, in one step and call.
     model : callable
-        ``model(y, sigma)`` or ``model(blocks, t)``, with one level or time for each sample.
+        ``model(y, sigma, *told)`` or ``model(blocks, t, *told)``, with one level or time for each sample, see :class:`~sdekit.denoiser.Denoiser`.
     begin : callable
         ``begin(a, b)``: the blocks of samples ``a .. b-1`` at the first time.
     ids : int array (n,)
@@ -242,7 +242,7 @@ class March:
         goes, levels = None, np.zeros(0)
         if self.last is not None and len(leaving.who):
             levels = np.full(int(np.sum(~leaving.have)), self.last.level)
-            goes = _Leaves(load.add(leaving.who), load.add(levels), self.last.draw(self.ids[leaving.who], load))
+            goes = _Leaves(load.add(leaving.who), load.told(self.model, levels), self.last.draw(self.ids[leaving.who], load))
         tried = self._planned(slots, load, levels) if len(slots.who) else None
         z, answers = self._settle(slots, leaving, load)
         asked = self.last.question(z) if self.last is not None and len(levels) else None
@@ -251,7 +251,7 @@ class March:
             answers = answers if asked is None else more
             down.append(error)
         elif asked is not None and goes is not None:
-            answers = self._call(asked, goes.levels.there, leaving.who)
+            answers = self._call(asked, goes.levels, leaving.who)
         if self.last is not None and goes is not None:
             made, good = self.last.made(z, goes.draw, answers)
             for out, block in zip(self.out, made, strict=True):
@@ -285,11 +285,10 @@ class March:
             self.path.plan(h, load)
         levels = [np.broadcast_to(ask.level, (len(h), 1, 1)).ravel() for ask in rows.asks]
         want = np.flatnonzero(~slots.have)
-        fill = np.arange(len(h))
-        fill[want] = len(h) + np.arange(len(want))
+        fill = np.where(slots.have, np.arange(len(h)), len(h) + np.cumsum(~slots.have) - 1)
         levels[0] = np.concatenate([levels[0][want], last])
         parts = load.add(want), load.add(fill)
-        return _Try(s, h, whole, rows, Table(self.pair.stacked(rows), load), [load.add(level) for level in levels], *parts)
+        return _Try(s, h, whole, rows, Table(self.pair.stacked(rows), load), [load.told(self.model, level) for level in levels], *parts)
 
     def _try(self, slots: Slots, tried: _Try, last: list[Any] | None, leaving: Slots) -> tuple[list[Any], Any]:
         """The calls of an attempt; returns the answers to ``last``, which go with the first, and the error of each slot."""
@@ -303,7 +302,7 @@ class March:
             blocks = tried.table(registers, place, place + height)
             place += height
             if j:
-                registers += self._call(blocks, tried.levels[j].there, slots.who)
+                registers += self._call(blocks, tried.levels[j], slots.who)
             else:
                 more = self._first(slots, tried, blocks, last, leaving)
                 registers += held.first
@@ -320,7 +319,7 @@ class March:
         asked = [block[tried.want.there] for block in blocks] if some < len(slots.who) else blocks
         if last is not None:
             asked, who = [xp.concat([one, two], axis=0) for one, two in zip(asked, last, strict=True)], np.append(who, leaving.who)
-        answers = self._call(asked, tried.levels[0].there, who) if len(who) else []
+        answers = self._call(asked, tried.levels[0], who) if len(who) else []
         if some == len(slots.who):
             self.held.first = [answer[:some] for answer in answers]
         elif some:
@@ -328,11 +327,12 @@ class March:
             self.held.first = [xp.concat([one, answer[:some]], axis=0)[tried.fill.there] for one, answer in pairs]
         return [answer[some:] for answer in answers]
 
-    def _call(self, blocks: list[Any], level: Any, who: Ints) -> list[Any]:
+    def _call(self, blocks: list[Any], levels: list[Part], who: Ints) -> list[Any]:
         """The model's answer, as blocks; counts the call for each sample."""
         self.calls.append(len(who))
         self.nfe[who] += 1
-        return list(self.model(blocks, level)) if self.pair.of_state else [self.model(blocks[0], level)]
+        told = [part.there for part in levels]
+        return list(self.model(blocks, *told)) if self.pair.of_state else [self.model(blocks[0], *told)]
 
     def _decide(self, slots: Slots, tried: _Try, errors: Array) -> tuple[Slots, Slots]:
         """Accept or reject each attempt, set the next steps, and let go of samples that are through."""
@@ -387,7 +387,7 @@ class _Try(NamedTuple):
     whole: Mask
     rows: Rows
     table: Table
-    levels: list[Part]
+    levels: list[list[Part]]
     want: Part
     fill: Part
 
@@ -396,5 +396,5 @@ class _Leaves(NamedTuple):
     """Samples that take the step to the data."""
 
     who: Part
-    levels: Part
+    levels: list[Part]
     draw: Draw

@@ -24,7 +24,11 @@ __all__ = ["Denoiser", "StateScore", "from_model", "guided", "preconditioning", 
 
 
 class Denoiser(Protocol):
-    """``denoise(y, sigma)`` with y (batch, *shape) and sigma a number or (batch,); an attribute ``shape`` spares users to give it."""
+    """``denoise(y, sigma)`` with y (batch, *shape) and sigma a number or (batch,); an attribute ``shape`` spares users to give it.
+
+    One that needs more than the level itself (a label, a time) may say so with ``told(levels)``, which makes arrays (batch, ...) of levels (batch,)
+    on the host: adaptive runs, where each sample has a level of its own, then send these along and call ``denoise(y, sigma, *told)``.
+    """
 
     def __call__(self, y: Any, sigma: Any) -> Any:
         """The denoised data, of the shape of ``y``."""
@@ -39,20 +43,26 @@ class StateScore:
     function : callable
     shape : tuple of int
         Shape of one block of one sample.
+    told : callable, optional
+        ``told(t)`` makes of times (n,) what the function takes after ``t``, see :class:`Denoiser`.
     """
 
     of_state = True
 
-    def __init__(self, function: Callable[[Any, float], Any], shape: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], shape: tuple[int, ...] | None = None, told: Callable[[Array], tuple[Array, ...]] | None = None
+    ) -> None:
         if not callable(function):
             raise BadInput(f"function = {function!r} must be callable as score(z, t)")
         self.function = function
         if shape is not None:
             self.shape = tuple(shape)
+        if told is not None:
+            self.told = told
 
-    def __call__(self, z: Any, t: float) -> Any:
-        """The score of the state."""
-        return self.function(z, t)
+    def __call__(self, z: Any, t: Any, *told: Any) -> Any:
+        """The score of the state; ``t`` is a number, or (n,) where each sample has a time of its own."""
+        return self.function(z, t, *told)
 
 
 def score(process: Process, denoise: Denoiser, z: ArrayLike, t: float) -> Array:
@@ -127,7 +137,7 @@ class from_model:
     Parameters
     ----------
     model : callable
-        ``model(x, t)``, with a number ``t``, or a NumPy array (n,) where each sample has a level of its own.
+        ``model(x, t)``, with a number ``t``, or an array (n,) of ``x``'s library where each sample has a level of its own.
     process : Process
         The one-block process that the model was trained on.
     kind : {"x0", "eps", "v", "score"}
@@ -138,7 +148,7 @@ class from_model:
         For another kind, or a process with more than one block.
     """
 
-    def __init__(self, model: Callable[[Any, Any], Any], process: Process, kind: str) -> None:
+    def __init__(self, model: Callable[..., Any], process: Process, kind: str) -> None:
         if kind not in ("x0", "eps", "v", "score"):
             raise unknown("kind of prediction", kind, ["x0", "eps", "v", "score"])
         if process.k != 1:
@@ -148,14 +158,19 @@ class from_model:
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
-        """The denoised data."""
-        level = np.asarray(to_host(sigma), float)
-        t = self.process.time_of(level)
+    def told(self, levels: Array) -> tuple[Array, ...]:
+        """Time, ``a`` and ``s`` of levels, and what the model makes of the times."""
+        t = np.asarray(self.process.time_of(levels))
         kernel = self.process.kernel(t)
-        a, s = (like(v.reshape(-1, *(1,) * (y.ndim - 1)), y) if level.ndim else float(v) for v in (kernel.psi[..., 0], kernel.chol[..., 0, 0]))
+        return t, kernel.psi[..., 0], kernel.chol[..., 0, 0], *(self.model.told(t) if hasattr(self.model, "told") else ())
+
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
+        """The denoised data; ``told`` is that of ``sigma``, made here when absent."""
+        if not told:
+            told = tuple(like(v, y) if v.ndim else v.item() for v in self.told(np.asarray(to_host(sigma), float)))
+        t, a, s = (v if i == 0 or not np.ndim(v) else v.reshape(-1, *(1,) * (y.ndim - 1)) for i, v in enumerate(told[:3]))
         x = a * y
-        answer = self.model(x, t if level.ndim else float(t))
+        answer = self.model(x, t, *told[3:])
         if self.kind == "x0":
             return answer
         if self.kind == "eps":
@@ -200,7 +215,14 @@ class guided:
             if known:
                 setattr(self, name, known[0])
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
+    def told(self, levels: Array) -> tuple[Array, ...]:
+        """What the two models make of levels, the conditional one's first."""
+        one, two = (tuple(model.told(levels)) if hasattr(model, "told") else () for model in (self.conditional, self.unconditional))
+        self._first = len(one)
+        return one + two
+
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
         """The denoised data."""
-        free = self.unconditional(y, sigma)
-        return free + self.weight * (self.conditional(y, sigma) - free)
+        one, two = (told[: self._first], told[self._first :]) if told else ((), ())
+        free = self.unconditional(y, sigma, *two)
+        return free + self.weight * (self.conditional(y, sigma, *one) - free)

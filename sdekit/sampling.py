@@ -346,7 +346,9 @@ def as_model(denoise: Any) -> Callable[..., Any]:
         made: Callable[..., Any] = denoise
         return made
 
-    def model(blocks: list[Any], t: float) -> list[Any]:
-        return list(denoise(namespace(blocks[0]).stack(blocks), t))
+    def model(blocks: list[Any], t: Any, *told: Any) -> list[Any]:
+        return list(denoise(namespace(blocks[0]).stack(blocks), t, *told))
 
+    if hasattr(denoise, "told"):
+        model.told = denoise.told  # type: ignore[attr-defined]
     return model

@@ -36,6 +36,11 @@ class Load:
         self._parts.append(Part(host))
         return self._parts[-1]
 
+    def told(self, model: Any, levels: Array) -> list[Part]:
+        """Put in what a call is told: levels, and what the model makes of them on the host, see :class:`~sdekit.denoiser.Denoiser`."""
+        more = getattr(model, "told", None)
+        return [self.add(levels), *(map(self.add, more(levels)) if more is not None and len(levels) else ())]
+
     def send(self, reference: Any) -> None:
         """Send all of them to the library and device of ``reference``; floats take its dtype."""
         for part, there in zip(self._parts, sent([part.host for part in self._parts], reference), strict=True):

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import grids
-from ._array import like
 from .denoiser import from_model
 from .errors import BadInput, positive, unknown, whole
 from .grids import Grid
@@ -203,10 +202,10 @@ class Table:
         if rounding not in ways:
             raise unknown("rounding", rounding, ways)
 
-        def model(x: Any, t: float) -> Any:
-            label = ways[rounding](self.label(t))
-            return network(x, like(label, x) if label.ndim else float(label) if rounding == "exact" else int(label))
+        def model(x: Any, _: Any, label: Any) -> Any:
+            return network(x, label if np.ndim(label) or rounding == "exact" else int(label))
 
+        model.told = lambda t: (ways[rounding](self.label(t)),)  # type: ignore[attr-defined]
         for name in ("shape", "device", "dtype"):
             if hasattr(network, name):
                 setattr(model, name, getattr(network, name))

@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from .._array import is_torch
+from .._array import is_torch, to_host
 from ..errors import BadInput, MissingExtra, positive, unknown
 from ..process import Process
 from ..tables import Table
@@ -79,12 +79,16 @@ class Adapted:
             raise AttributeError("this network has no parameters")
         return found
 
-    def denoise(self, y: torch.Tensor, sigma: Level) -> torch.Tensor:
-        """The denoised data of tensors; ``sigma`` is a float or (batch,)."""
+    def told(self, levels: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:  # noqa: ARG002
+        """What the network is told beside the level, made on the host: see :class:`~sdekit.denoiser.Denoiser`."""
+        return ()
+
+    def denoise(self, y: torch.Tensor, sigma: Level, *told: Any) -> torch.Tensor:
+        """The denoised data of tensors; ``sigma`` and all that :meth:`told` makes of it are numbers or (batch,)."""
         raise NotImplementedError
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
-        """The denoised data, of the shape, type and library of ``y``.
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
+        """The denoised data, of the shape, type and library of ``y``; :meth:`told` is asked when that is absent.
 
         Raises
         ------
@@ -93,16 +97,17 @@ class Adapted:
         """
         if not is_torch(y):
             host = np.array(y, dtype=y.dtype if y.dtype.kind == "f" else float)
-            return self(torch.from_numpy(host), sigma).detach().cpu().numpy()
+            return self(torch.from_numpy(host), sigma, *told).detach().cpu().numpy()
         known = getattr(self, "shape", None)
         if known is not None and tuple(y.shape[1:]) != known:
             raise BadInput(f"y has shape {tuple(y.shape)}; this network denoises data of shape (batch, {', '.join(map(str, known))})")
         if not np.ndim(sigma):
-            return self.denoise(y, float(sigma))
+            return self.denoise(y, float(sigma), *(told or [v.item() for v in self.told(np.array(sigma, float))]))
+        if tuple(np.shape(sigma)) != (y.shape[0],):
+            raise BadInput(f"sigma has shape {tuple(np.shape(sigma))}; it must be a number or ({y.shape[0]},), one level a sample")
+        told = told or self.told(np.asarray(to_host(sigma), float))
         levels = torch.as_tensor(sigma, dtype=torch.float64, device=y.device)
-        if tuple(levels.shape) != (y.shape[0],):
-            raise BadInput(f"sigma has shape {tuple(levels.shape)}; it must be a number or ({y.shape[0]},), one level a sample")
-        return self.denoise(y, levels)
+        return self.denoise(y, levels, *(torch.as_tensor(v, device=y.device) for v in told))
 
     def ask(self, x: torch.Tensor, told: Any, *more: Any, **extra: Any) -> torch.Tensor:
         """The network's answer in the type of ``x``; ``told`` is a number or (batch,) and is given as (batch,)."""
@@ -182,9 +187,13 @@ class Diffusers(Adapted):
         made.condition = {**self.condition, **condition}
         return made
 
-    def denoise(self, y: torch.Tensor, sigma: Level) -> torch.Tensor:
+    def told(self, levels: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+        """The labels."""
+        return (label_of(self.table, levels, self.rounding),)
+
+    def denoise(self, y: torch.Tensor, sigma: Level, *told: Any) -> torch.Tensor:
         """The denoised data."""
-        label = label_of(self.table, sigma, self.rounding)
+        (label,) = told
         level = wide(sigma, y)
         extra = {name: _spread(value, y.shape[0]) for name, value in self.condition.items()}
         answer = self.ask(y / (1.0 + level * level) ** 0.5, label, **extra)
@@ -192,8 +201,8 @@ class Diffusers(Adapted):
         return made
 
 
-def label_of(table: Table, sigma: Level, rounding: str = "exact") -> Any:
-    """The label of a level, a number or (batch,); whole ones are integers if all are.
+def label_of(table: Table, sigma: ArrayLike, rounding: str = "exact") -> NDArray[Any]:
+    """The labels of levels; whole ones are integers if all are.
 
     Raises
     ------
@@ -201,7 +210,7 @@ def label_of(table: Table, sigma: Level, rounding: str = "exact") -> Any:
         For a level outside the table with exact labels.
     """
     low, high = float(table.sigma[0]), float(table.sigma[-1])
-    levels = sigma.cpu().numpy() if is_torch(sigma) else np.asarray(sigma, float)
+    levels = np.asarray(sigma, float)
     inside = np.clip(levels, low, high)
     if rounding == "exact" and np.any(np.abs(inside - levels) > 1e-9 * levels):
         worst = float(np.max(np.where(inside == levels, 0.0, levels)))
@@ -209,9 +218,7 @@ def label_of(table: Table, sigma: Level, rounding: str = "exact") -> Any:
         raise BadInput(f"sigma = {worst:g} {rule}; use a grid inside, such as karras(18, {low:.4g}, {high:.4g}), or rounding='nearest'")
     found = table.label(np.log1p(inside * inside))
     found = np.round(found) if rounding == "nearest" else found
-    if np.all(found == np.round(found)):
-        found = found.astype(np.int64)
-    return torch.from_numpy(found).to(sigma.device) if is_torch(sigma) else found.item()
+    return found.astype(np.int64) if np.all(found == np.round(found)) else found
 
 
 def _spread(value: Any, n: int) -> Any:
@@ -234,7 +241,7 @@ class KDiffusion(Adapted):
         super().__init__(model, shape)
         self.extra = extra
 
-    def denoise(self, y: torch.Tensor, sigma: Level) -> torch.Tensor:
+    def denoise(self, y: torch.Tensor, sigma: Level, *_: Any) -> torch.Tensor:
         """The denoised data."""
         return self.ask(y, sigma, **{name: _spread(value, y.shape[0]) for name, value in self.extra.items()})
 
@@ -247,7 +254,7 @@ class EDM(Adapted):
         super().__init__(net, (net.img_channels, own, own) if shape is None and own is not None else shape)
         self.class_labels, self.extra = class_labels, extra
 
-    def denoise(self, y: torch.Tensor, sigma: Level) -> torch.Tensor:
+    def denoise(self, y: torch.Tensor, sigma: Level, *_: Any) -> torch.Tensor:
         """The denoised data."""
         return self.ask(y, sigma, _spread(self.class_labels, y.shape[0]), **self.extra)
 
@@ -278,18 +285,17 @@ class ScoreSDE(Adapted):
             raise BadInput(f"process {process.name!r} has {process.k} blocks; a network of a whole state is wrapped by sdekit.torch.states.psld")
         self.process, self.scale = process, positive("scale", scale)
 
-    def denoise(self, y: torch.Tensor, sigma: Level) -> torch.Tensor:
+    def told(self, levels: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+        """The time as the network knows it, psi and the deviation."""
+        t = np.asarray(self.process.time_of(levels))
+        kernel = self.process.kernel(t)
+        return self.scale * t, kernel.psi[..., 0], kernel.chol[..., 0, 0]
+
+    def denoise(self, y: torch.Tensor, sigma: Level, *told: Any) -> torch.Tensor:  # noqa: ARG002 - the time says it
         """The denoised data."""
-        t = on_host(self.process.time_of, sigma)
-        psi, std = (on_host(part, t) for part in (self._psi, self._std))
-        made: torch.Tensor = y + wide(std * std / psi, y) * self.ask(wide(psi, y) * y, self.scale * t)
+        t, psi, std = told
+        made: torch.Tensor = y + wide(std * std / psi, y) * self.ask(wide(psi, y) * y, t)
         return made
-
-    def _psi(self, t: Any) -> NDArray[np.float64]:
-        return np.asarray(self.process.kernel(t).psi[..., 0])
-
-    def _std(self, t: Any) -> NDArray[np.float64]:
-        return np.asarray(self.process.kernel(t).chol[..., 0, 0])
 
 
 class Flow(Adapted):
@@ -315,7 +321,7 @@ class Flow(Adapted):
             raise BadInput(f"data_at = {data_at!r} must be 0 or 1")
         self.data_at, self.scale, self.extra = data_at, positive("scale", scale), extra
 
-    def denoise(self, y: torch.Tensor, sigma: Level) -> torch.Tensor:
+    def denoise(self, y: torch.Tensor, sigma: Level, *_: Any) -> torch.Tensor:
         """The denoised data."""
         t, rest = sigma / (1.0 + sigma), 1.0 / (1.0 + sigma)
         x = wide(rest, y) * y

@@ -218,10 +218,10 @@ class Posterior(Wrapped):
         self.noise, self.spread = float(noise), None if spread is None else positive("spread", spread)
         self.most = whole("most", most)
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
         """``E[x0 | y, c]``; no gradient is recorded."""
         if not is_torch(y):
-            return self(torch.from_numpy(np.array(y)), sigma).numpy()
+            return self(torch.from_numpy(np.array(y)), sigma, *told).numpy()
         if tuple(y.shape[1:]) != self.mask.shape:
             raise BadInput(f"y has shape {tuple(y.shape)}, the mask {self.mask.shape}, which must be that of a datum")
         mask = torch.from_numpy(self.mask).to(y.device)
@@ -229,7 +229,7 @@ class Posterior(Wrapped):
         tau = sigma.to(y).reshape(-1, 1) ** 2 if is_torch(sigma) and sigma.ndim else float(sigma) ** 2
         with torch.enable_grad():
             y = y.detach().requires_grad_(True)
-            data = self.inner(y, sigma)
+            data = self.inner(y, sigma, *told)
             if not data.requires_grad:
                 raise BadInput("this denoiser records no gradient; wrap its network by sdekit.torch.adapters")
             seen = data[:, mask]

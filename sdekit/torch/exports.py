@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .._array import is_torch
+import numpy as np
+from numpy.typing import NDArray
+
+from .._array import is_torch, like, to_host
 from ..denoiser import Denoiser, StateScore
 from ..errors import BadInput, MissingExtra
+from ..kernel import solve_lower
 from ..process import Process
 from ..tables import Table
 from .adapters import on_host, wide
 from .conventions import kind_of, predicted, table_of
-from .states import mix, state_score
+from .states import mix
 
 try:
     import torch
 except ImportError:
     raise MissingExtra("sdekit.torch", "torch") from None
+
+Array = NDArray[np.float64]
 
 __all__ = ["Answer", "to_diffusers", "to_edm", "to_flow", "to_k_diffusion", "to_score_sde", "to_state_score"]
 
@@ -105,10 +111,19 @@ def to_flow(denoise: Denoiser, data_at: int = 0, scale: float = 1.0) -> Callable
 
 
 def to_state_score(denoise: Denoiser, process: Process) -> StateScore:
-    r"""The score of the whole state, :math:`-S^{-1}(z - \psi D(y; \sigma_{eff}))`, on tensors."""
+    r"""The score of the whole state, :math:`-S^{-1} (z - \psi D(y; \sigma_{eff}))`, on tensors."""
 
-    def score(z: torch.Tensor, t: float) -> torch.Tensor:
+    def told(t: Array) -> tuple[Array, ...]:
         kernel = process.kernel(t)
-        return state_score(kernel, z, denoise(mix(kernel.observe[None], z)[0], float(kernel.sigma_eff)))
+        white = solve_lower(kernel.chol, np.broadcast_to(np.eye(process.k), kernel.chol.shape))
+        more = denoise.told(kernel.sigma_eff) if hasattr(denoise, "told") else ()
+        return -np.swapaxes(white, -1, -2) @ white, kernel.psi[..., None], kernel.observe[..., None, :], np.asarray(kernel.sigma_eff), *more
 
-    return StateScore(score, getattr(denoise, "shape", None))
+    def score(z: torch.Tensor, t: Any, *maps: Any) -> torch.Tensor:
+        known = maps or tuple(like(table, z) for table in told(np.atleast_1d(np.asarray(to_host(t), float))))
+        pull, psi, observe, sigma = known[:4]
+        y = mix(observe, z)[0]
+        data = denoise(y, sigma, *maps[4:]) if maps or np.ndim(t) else denoise(y, float(process.sigma_eff(float(t))))
+        return mix(pull, z - mix(psi, data[None]))
+
+    return StateScore(score, getattr(denoise, "shape", None), told)

@@ -39,7 +39,7 @@ def thresholded(data: Any, ratio: float, most: float) -> Any:
 
 
 class Wrapped:
-    """What is known of the denoiser inside: ``shape``, ``device``, ``dtype``."""
+    """What is known of the denoiser inside: ``shape``, ``device``, ``dtype``; and what it is told, which a subclass hands on."""
 
     def __init__(self, denoise: Denoiser) -> None:
         if not callable(denoise) or getattr(denoise, "of_state", False):
@@ -49,6 +49,10 @@ class Wrapped:
             if hasattr(denoise, name):
                 setattr(self, name, getattr(denoise, name))
 
+    def told(self, levels: Any) -> tuple[Any, ...]:
+        """See :class:`~sdekit.denoiser.Denoiser`."""
+        return tuple(self.inner.told(levels)) if hasattr(self.inner, "told") else ()
+
 
 class Clipped(Wrapped):
     """A denoiser whose data are cut to [-most, most] (``clip_sample``)."""
@@ -57,9 +61,9 @@ class Clipped(Wrapped):
         super().__init__(denoise)
         self.most = positive("most", most)
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
         """The denoised data."""
-        return clipped(self.inner(y, sigma), self.most)
+        return clipped(self.inner(y, sigma, *told), self.most)
 
 
 class Thresholded(Wrapped):
@@ -77,9 +81,9 @@ class Thresholded(Wrapped):
             raise BadInput(f"ratio = {ratio!r} must lie in (0, 1], most = {most!r} must be at least 1")
         self.ratio, self.most = float(ratio), float(most)
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
         """The denoised data."""
-        return thresholded(self.inner(y, sigma), self.ratio, self.most)
+        return thresholded(self.inner(y, sigma, *told), self.ratio, self.most)
 
 
 def Classified(denoise: Any, log_probability: Callable[[torch.Tensor, Any], torch.Tensor], weight: float = 1.0) -> Any:
@@ -128,13 +132,13 @@ class _Guided(Wrapped):
         super().__init__(denoise)
         self.log_probability, self.weight = log_probability, weight
 
-    def __call__(self, y: Any, sigma: Any) -> Any:
+    def __call__(self, y: Any, sigma: Any, *told: Any) -> Any:
         """The denoised data."""
         if not is_torch(y):
-            return self(torch.from_numpy(np.array(y)), sigma).numpy()
+            return self(torch.from_numpy(np.array(y)), sigma, *told).numpy()
         each = is_torch(sigma) and sigma.ndim
         level = sigma.to(y.dtype).reshape(-1, *[1] * (y.ndim - 1)) if each else float(sigma)
-        return self.inner(y, sigma) + self.weight * level * level * _slope(self.log_probability, y, sigma, y.shape[0])
+        return self.inner(y, sigma, *told) + self.weight * level * level * _slope(self.log_probability, y, sigma, y.shape[0])
 
 
 def _slope(function: Callable[[torch.Tensor, Any], torch.Tensor], x: torch.Tensor, level: Any, n: int) -> torch.Tensor:

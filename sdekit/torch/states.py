@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._array import is_torch, like, to_host
 from ..denoiser import StateScore
 from ..errors import BadInput, MissingExtra, unknown
-from ..kernel import Kernel, solve_lower
+from ..kernel import solve_lower
 from ..process import Process
 from .adapters import Adapted
 
@@ -18,7 +20,7 @@ try:
 except ImportError:
     raise MissingExtra("sdekit.torch", "torch") from None
 
-__all__ = ["mix", "psld", "state_score"]
+__all__ = ["mix", "psld"]
 
 
 def psld(
@@ -53,38 +55,40 @@ def psld(
     inner = Adapted(network)
     block = 0 if mode == "score_x" else process.k - 1
 
-    def score(z: torch.Tensor, t: float) -> torch.Tensor:
-        k, channels = int(z.shape[0]), int(z.shape[2])
-        answer = inner.ask(torch.cat(list(z), dim=1), float(t))
-        wanted = channels * (k if mode == "both" else 1)
+    def told(t: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """The maps from the answer, and from the state, to the score; see :func:`mix`."""
+        kernel, k = process.kernel(t), process.k
+        white = solve_lower(kernel.chol, np.broadcast_to(np.eye(k), kernel.chol.shape))  # L^-1
+        turned = np.swapaxes(white, -1, -2)
+        precision = turned @ white
+        if mode == "both":
+            return (-turned if predicts == "eps" else np.broadcast_to(np.eye(k), turned.shape)), np.zeros_like(precision)
+        # the answer and the state's own part give the denoised datum D, and that the score S^-1 (psi D - z)
+        pull = precision @ kernel.psi[..., None]
+        own = pull / pull[..., block : block + 1, :]
+        scale = np.ones_like(pull[..., :1, :]) if predicts == "score" else -np.sqrt(precision[..., block : block + 1, block : block + 1])
+        return own * scale, own @ precision[..., block : block + 1, :] - precision
+
+    def score(z: torch.Tensor, t: Any, *maps: Any) -> torch.Tensor:
+        if not maps:
+            maps = tuple(like(table, z) for table in told(np.atleast_1d(np.asarray(to_host(t), float))))
+        n, channels = int(z.shape[1]), int(z.shape[2])
+        answer = inner.ask(torch.cat(list(z), dim=1), t if is_torch(t) and t.ndim else float(t))
+        wanted = channels * (process.k if mode == "both" else 1)
         if answer.shape[1] != wanted:
             raise BadInput(f"the network answers with {answer.shape[1]} channels; mode {mode!r} on {channels} channels of data needs {wanted}")
-        kernel = process.kernel(t)
-        white = solve_lower(kernel.chol, np.eye(k))  # L^-1
-        if mode == "both":
-            parts = torch.stack([answer[:, i * channels : (i + 1) * channels] for i in range(k)])
-            return mix(-white.T, parts) if predicts == "eps" else parts
-        precision = white.T @ white
-        own = answer if predicts == "score" else -float(np.sqrt(precision[block, block])) * answer
-        pull = precision @ kernel.psi
-        data = (own + mix(precision[[block]], z)[0]) * (1.0 / float(pull[block]))
-        return state_score(kernel, z, data)
+        parts = answer.reshape(n, -1, *z.shape[2:]).transpose(0, 1)
+        return mix(maps[0], parts) + mix(maps[1], z) if mode != "both" else mix(maps[0], parts)
 
-    made = StateScore(score, None if shape is None else tuple(shape))
+    made = StateScore(score, None if shape is None else tuple(shape), told)
     for name in ("device", "dtype"):
         if hasattr(inner, name):
             setattr(made, name, getattr(inner, name))
     return made
 
 
-def mix(matrix: NDArray[np.float64], z: torch.Tensor) -> torch.Tensor:
-    """A small matrix on the blocks (k, n, ...)."""
-    made: torch.Tensor = torch.tensordot(torch.as_tensor(matrix, dtype=z.dtype, device=z.device), z, dims=1)
-    return made
-
-
-def state_score(kernel: Kernel, z: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
-    r""":math:`-S^{-1} (z - \psi D)`."""
-    white = solve_lower(kernel.chol, np.eye(len(kernel.psi)))
-    psi = torch.as_tensor(kernel.psi, dtype=z.dtype, device=z.device).reshape(-1, *[1] * data.ndim)
-    return mix(-white.T, mix(white, z - psi * data))
+def mix(matrix: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Small matrices (n, i, j), or one for all (1, i, j), on the blocks (j, n, ...)."""
+    wide = (-1, *[1] * (z.ndim - 2))
+    return torch.stack([sum((matrix[:, i, j].reshape(wide) * z[j] for j in range(1, len(z))), matrix[:, i, 0].reshape(wide) * z[0])
+                        for i in range(matrix.shape[1])])  # fmt: skip

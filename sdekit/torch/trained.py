@@ -7,16 +7,20 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .._array import is_torch
+from .._array import is_torch, like, to_host
 from ..errors import BadInput, unknown
 from ..record import from_record
 from .levels import levels_of
 from .losses import Classification, Denoising, Loss
 from .matching import Matching
 from .network import Network, NetworkDenoiser, as_labels, precondition, raw
+from .states import mix
 
 import torch  # isort: skip  (after .network, which says what to install)
+
+Array = NDArray[np.float64]
 
 __all__ = ["NetworkClassifier", "NetworkScore", "loss_of", "model_of"]
 
@@ -48,21 +52,27 @@ class NetworkScore(Network):
         super().__init__(network, shape, record)
         self.loss, self.process = loss, loss.process
 
-    def __call__(self, z: Any, t: float) -> Any:
-        """The score at z (k, n, *shape), of its shape, type and library; no gradient is recorded."""
+    def told(self, t: Array) -> tuple[Array, ...]:
+        """The maps ``C``, ``A``, ``B`` at times (n,), and what the network is told of them."""
+        maps = self.loss.maps(t)
+        return maps.C, maps.A, maps.B, precondition(torch.from_numpy(maps.sigma), self.loss.spread)[3].numpy()
+
+    def __call__(self, z: Any, t: Any, *maps: Any) -> Any:
+        """The score at z (k, n, *shape) and t, a number or (n,), of z's shape, type and library; no gradient is recorded.
+
+        ``maps`` are those of :meth:`told`, which is asked when they are absent.
+        """
         if not is_torch(z):
             host = np.asarray(z, float)
-            return self(torch.from_numpy(host), t).numpy()
+            return self(torch.from_numpy(host), t, *map(torch.from_numpy, maps)).numpy()
         if tuple(z.shape[:1]) + tuple(z.shape[2:]) != (self.process.k, *self.shape):
             raise BadInput(f"z has shape {tuple(z.shape)}; this network takes ({self.process.k}, n, {', '.join(map(str, self.shape))})")
         with torch.no_grad():
-            maps = self.loss.maps(np.array([t], float))
-            C, A, B = (torch.from_numpy(table[0]).to(z.device, z.dtype) for table in maps[:3])
-            told = precondition(torch.tensor(maps.sigma), self.loss.spread)[3].to(self.device, self.dtype).expand(z.shape[1])
-            joined = torch.tensordot(C, z, 1).transpose(0, 1).flatten(1, 2)
-            answer = raw(self.network, joined.to(self.device, self.dtype), told).to(z.device, z.dtype)
+            C, A, B, noise = maps or (like(table, z) for table in self.told(np.atleast_1d(np.asarray(to_host(t), float))))
+            joined = mix(C, z).transpose(0, 1).flatten(1, 2).to(self.device, self.dtype)
+            answer = raw(self.network, joined, noise.to(self.device, self.dtype).expand(z.shape[1])).to(z.device, z.dtype)
             blocks = answer.reshape(z.shape[1], self.loss.blocks, *self.shape).transpose(0, 1)
-            return torch.tensordot(A, z, 1) + torch.tensordot(B, blocks, 1)
+            return mix(A, z) + mix(B, blocks)
 
 
 class NetworkClassifier(Network):
