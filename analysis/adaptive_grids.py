@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..adaptive import ends
+from ..pairs import ends
 from ..control import Control, Controller
 from ..errors import BadInput, whole
 from ..grids import Grid, times

@@ -119,7 +119,13 @@ def test_networks_of_the_state_at_times_of_their_own(name):
 def test_adaptive_steps_on_networks_of_the_state(name, monkeypatch):
     """Those of the denoiser."""
     start = torch.randn((2, 6, 3), dtype=torch.float64, generator=torch.Generator().manual_seed(0)), 0.8
-    how = {"control": control.adaptive(methods.heun(), 0.05, 0.01), "grid": grids.times([0.8, 0.05, 0.0]), "start": start, "batch": 4, "seed": OnDevice(3)}
+    how = {
+        "control": control.adaptive(methods.heun(), 0.05, 0.01),
+        "grid": grids.times([0.8, 0.05, 0.0]),
+        "start": start,
+        "batch": 4,
+        "seed": OnDevice(3),
+    }
     native = sk.sample(PSLD, exact, **how)
     rounds = []
     with Counting(monkeypatch) as counting:
