@@ -132,10 +132,10 @@ class March:
         self.kept = {t: [zeros((n, *self.event), self.reference) for _ in z] for t in self.visits[1]}
         self.path: Pieces | Repeated | None = None
         if pair.noises and self.control.noise == "path":
-            self.path = Pieces(self.noise, self.ids[:0], self.event, pair.channels, pair.areas, self.reference, place=self.place)
+            self.path = Pieces(self.noise, self.ids[:0], self.event, pair.law, self.reference, place=self.place)
         elif pair.noises:
             retain = self.control.noise == "retain"
-            self.path = Repeated(self.noise, self.ids[:0], self.event, pair.noises, False, self.reference, retain=retain, place=self.place)
+            self.path = Repeated(self.noise, self.ids[:0], self.event, pair.noises, self.reference, retain=retain, place=self.place)
         self.last = None if pair.end is None else Last(pair.end, self.noise, self.place, self.reference)
 
     def run(self) -> tuple[list[Any], Ints, tuple[str, ...], Adapted]:
@@ -253,15 +253,14 @@ class March:
         elif asked is not None and goes is not None:
             answers = self._call(asked, goes.levels, leaving.who)
         if self.last is not None and goes is not None:
-            made, good = self.last.made(z, goes.draw, answers)
+            made, finite = self.last.made(z, goes.draw, answers)
             for out, block in zip(self.out, made, strict=True):
                 out[goes.who.there] = block
-            down.append(good)
+            down.append(finite)
         seen = np.asarray(to_host(namespace(self.reference).concat(down)), float)
-        if goes is not None:
-            good = seen[len(slots.who) :] > 0.5
-            self._note(leaving.who[good], 0.0, "ok")
-            self._note(leaving.who[~good], leaving.t[~good], "nonfinite")
+        good = seen[len(slots.who) :] > 0.5
+        self._note(leaving.who[good], 0.0, "ok")
+        self._note(leaving.who[~good], leaving.t[~good], "nonfinite")
         return (slots, leaving.of(leaving.who < 0)) if tried is None else self._decide(slots, tried, seen[: len(slots.who)])
 
     def _settle(self, slots: Slots, leaving: Slots, load: Load) -> tuple[list[Any], list[Any]]:
@@ -280,9 +279,10 @@ class March:
         whole = slots.h >= (slots.t - target) * (1.0 - _NEAR)
         s = np.where(whole, target, slots.t - slots.h)
         h = slots.t - s
-        rows = self.pair.rows(slots.t, s)
+        step = self.pair.step(slots.t, s)
+        rows = self.pair.rows(step)
         if self.path is not None:
-            self.path.plan(h, load)
+            self.path.plan(self.pair.nodes(step), load)
         levels = [np.broadcast_to(ask.level, (len(h), 1, 1)).ravel() for ask in rows.asks]
         want = np.flatnonzero(~slots.have)
         fill = np.where(slots.have, np.arange(len(h)), len(h) + np.cumsum(~slots.have) - 1)

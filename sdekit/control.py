@@ -86,11 +86,13 @@ class Controller:
             Where False, the sum of the gains acts on the error now alone, and nothing on what was before.
         """
         logs = np.log(self.target) - np.log(np.maximum(errors[: len(self.gains)], _SMALLEST))
-        gains, steps = np.array(self.gains), np.array(self.steps)
-        filtered = np.tensordot(gains, np.where(np.isnan(logs), 0.0, logs), axes=1)
-        if len(steps):
-            filtered = filtered - np.tensordot(steps, np.log(ratios[: len(steps)]), axes=1)
-        made = np.where(accepted, filtered, np.sum(gains) * logs[0])
+        # term by term: a sample's factor has the same bits whatever is beside it
+        filtered = np.zeros(errors.shape[1:])
+        for gain, log in zip(self.gains, np.where(np.isnan(logs), 0.0, logs), strict=True):
+            filtered = filtered + gain * log
+        for gain, log in zip(self.steps, np.log(ratios[: len(self.steps)]), strict=True):
+            filtered = filtered - gain * log
+        made = np.where(accepted, filtered, sum(self.gains) * logs[0])
         with np.errstate(over="ignore", under="ignore"):
             return np.asarray(np.clip(np.exp(made), self.least, self.most))
 
@@ -228,10 +230,10 @@ class Control:
         whole("nfe", self.nfe)
         if not self.seconds > 0.0:
             raise BadInput(f"seconds = {self.seconds!r} must be positive")
-        if self.method.noisy and self.noise == "path" and self.method.orders.strong is None:
+        if self.method.noisy and self.noise == "path" and self.method.orders.strong is None and self.method.exact_noise is None:
             raise BadInput(
-                f"{self.method} does not say that its normals are increments and areas of a Brownian path: take heun(noise=1), sra() or lamba(), "
-                "an ODE method, or noise='redraw' with its bias"
+                f"{self.method} does not say which functionals of a Brownian path its normals are: take heun(noise=1), sra(), lamba(), "
+                "dpm_solver(2, of='data', noise=1), an ODE method, or noise='redraw' with its bias"
             )
 
     def measure(self, error: list[Any], new: list[Any], old: list[Any], normals: list[Any]) -> Any:
@@ -319,8 +321,9 @@ def adaptive(
     Parameters
     ----------
     method : Method
-        ``heun(noise=1)``, ``sra()``; for the ODE ``heun()``, ``runge_kutta("bogacki_shampine")``, ``runge_kutta("dormand_prince")``,
-        ``dpm_solver(2)``, ``dpm_solver(3)``, ``exponential_rk(2)``, ``rho_rk("dormand_prince")``.
+        ``heun(noise=1)``, ``sra()``, ``dpm_solver(2, of="data", noise=1)``, ``seeds(2)``; for the ODE ``heun()``,
+        ``runge_kutta("bogacki_shampine")``, ``runge_kutta("dormand_prince")``, ``dpm_solver(2)``, ``dpm_solver(3)``, ``exponential_rk(2)``,
+        ``rho_rk("dormand_prince")``.
     rtol, atol : float
     controller : Controller, optional
         ``filtered(k)`` when absent.
@@ -332,7 +335,7 @@ def adaptive(
     Raises
     ------
     BadInput
-        For a method with noise that is not of increments and areas, or bad numbers.
+        For a method with noise that is not known as a functional of the path, or bad numbers.
     """
     if not isinstance(method, Method):
         raise BadInput(f"method = {method!r} must be a method, such as sdekit.methods.heun()")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .control import Control, Past
 from .equation import SDE
 from .errors import BadInput
+from .increments import Increments
 from .noise import Noise
 from .pieces import Pieces, Repeated
 
@@ -145,9 +146,9 @@ class _Follow:
         self.accepted, self.rejected = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self.status, self.who = ["ok"] * n, np.arange(n)
         if control.noise == "path":
-            self.path: Any = Pieces(noise, self.who, event, self.q, signs, z)
+            self.path: Any = Pieces(noise, self.who, event, Increments(self.q, signs), z)
         else:
-            self.path = Repeated(noise, self.who, event, self.q, signs, z, retain=control.noise == "retain")
+            self.path = Repeated(noise, self.who, event, self.q * (1 + signs), z, retain=control.noise == "retain")
 
     def attempt(self, kept: dict[int, Array]) -> None:
         """One attempt of each sample that is under way."""

@@ -12,6 +12,7 @@ from ._array import namespace, zeros
 from .control import Control
 from .errors import BadInput
 from .grids import Grid
+from .increments import Increments, Law, Transfers
 from .noise import METHOD, Address, Noise
 from .process import Process
 from .reverse import Reverse
@@ -79,10 +80,8 @@ class Pair:
 
     Attributes
     ----------
-    channels : int
-        Columns of the noise.
-    areas : bool
-        Whether its normals are increments and areas.
+    law : Law
+        What its normals are of a Brownian path.
     noises, asks : int
         Normals and calls of an attempt.
     reuses, stays : bool
@@ -98,22 +97,39 @@ class Pair:
 
     def __init__(self, process: Process, control: Control, times: tuple[float, float], data: bool, of_state: bool) -> None:
         self.control, self.of_state, self._reverse = control, of_state, Reverse(process, control.method.noise)
-        probe = self.rows(np.array([times[0]]), np.array([times[1]]))
+        probe = self.rows(self.step(np.array([times[0]]), np.array([times[1]])))
         if probe.embedded is None:
             raise BadInput(f"{control.method} has no embedded result, so that its error is unknown: take heun(), sra(), dpm_solver(2) or such")
-        self.channels = process.noise(times[0]).shape[-1]
-        if probe.noises and control.noise == "path" and probe.noises not in (self.channels, 2 * self.channels):
-            raise BadInput(
-                f"{control.method} draws {probe.noises} normals a step, which are not the increments and areas of {self.channels} channels"
-            )
-        self.areas, self.noises, self.asks = probe.noises == 2 * self.channels, probe.noises, len(probe.asks)
+        self.noises, self.asks = probe.noises, len(probe.asks)
+        self.law = self._law(process.noise(times[0]).shape[-1])
         self.reuses = control.reuse and _same(probe.asks[0].argument, self._asked(probe, process, times[0]))
         self.stays = self.reuses and _same(probe.asks[-1].argument, self._asked(probe, process, times[1], probe.out))
         self.end = self._end(times[1]) if data else None
 
-    def rows(self, t: Array, s: Array) -> Rows:
+    def _law(self, channels: int) -> Law:
+        method = self.control.method
+        if method.exact_noise is not None:
+            return Transfers(self._reverse, method.exact_noise[0])
+        if self.noises not in (0, channels, 2 * channels) and self.control.noise == "path":
+            rule = f"the increments and areas of {channels} channels"
+            raise BadInput(f"{method} draws {self.noises} normals a step, which are not {rule}")
+        return Increments(channels, self.noises == 2 * channels)
+
+    def step(self, t: Array, s: Array) -> Step:
         """Steps from ``t`` (n,) to ``s``, side by side."""
-        return self.control.method.rows(Step(self._reverse.leg(np.stack([t, s])), 0, (), self.of_state))
+        return Step(self._reverse.leg(np.stack([t, s])), 0, (), self.of_state)
+
+    def rows(self, step: Step) -> Rows:
+        """The method's rows of the steps."""
+        return self.control.method.rows(step)
+
+    def nodes(self, step: Step) -> Array:
+        """Times (m + 1, n) between which the steps see noise of their own: their ends, and stages that cut it."""
+        times, parts = step.leg.times, (self.control.method.exact_noise or ("", ()))[1]
+        if not parts:
+            return times
+        stages = step.stages("log", *parts)
+        return np.stack([times[0], *(np.ravel(stages.point(j).t) for j in range(1, stages.n)), times[1]])
 
     def stacked(self, rows: Rows) -> Array:
         """All rows of a step, (n, o, r): those of the asks, the result, the other result, the error, and what the tolerance reads if that differs."""

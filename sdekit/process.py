@@ -242,7 +242,7 @@ class Process:
         top = float(np.log(self.clock.integral(self.T)))
         mesh, levels = self._levels
         x = np.interp(target, levels, mesh)
-        low, high = np.full_like(x, mesh[0] - 60.0), np.full_like(x, top)
+        low, high, done = np.full_like(x, mesh[0] - 60.0), np.full_like(x, top), np.zeros(x.shape, bool)
         for _ in range(100):
             kernel = self._at(np.exp(x))
             error = np.log(kernel.sigma_eff) - target
@@ -250,10 +250,10 @@ class Process:
             pull = np.swapaxes(self.motion.noise(np.exp(x)), -1, -2) @ solve_lower(kernel.chol, kernel.whitened[..., None], transpose=True)
             slope = 0.5 * np.exp(x) * np.sum(pull[..., 0] ** 2, axis=-1) / kernel.snr
             step = np.divide(error, slope, out=np.full_like(x, np.inf), where=slope > 0.0)
-            new = x - step
-            new = np.where((new > low) & (new < high), new, 0.5 * (low + high))
-            done = np.abs(new - x) <= 4e-15 * np.maximum(1.0, np.abs(x))
-            x = new
+            small = np.abs(step) <= 4e-15 * np.maximum(1.0, np.abs(x))  # down there rounding moves the bracket: the step alone counts
+            new = np.where(small | ((x - step > low) & (x - step < high)), x - step, 0.5 * (low + high))
+            near = small | (np.abs(new - x) <= 4e-15 * np.maximum(1.0, np.abs(x)))
+            x, done = np.where(done, x, new), done | near  # each stops by itself, whatever is beside it
             if np.all(done):
                 break
         return np.asarray(np.exp(x))

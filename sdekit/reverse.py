@@ -76,7 +76,7 @@ class Flow:
 
     def weights(self, nodes: Sequence[Any], clock: str = "log") -> Array:
         """Weights (len(nodes), k) of data interpolated in ``clock`` through ``nodes``; they sum to ``psi_s - gain psi_t``."""
-        return np.asarray((lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :]) @ self.pull)[..., 0, :])
+        return _summed(lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :])[..., 0, :], self.pull)
 
     def then(self, later: Flow) -> Flow:
         """This step followed by ``later``, which starts where it ends."""
@@ -84,6 +84,11 @@ class Flow:
         chol = triangular(np.concatenate([later.gain @ self.chol, later.chol], axis=-1))
         pull = np.concatenate([self.pull @ np.swapaxes(later.gain, -1, -2), later.pull], axis=-2)
         return Flow(later.gain @ self.gain, chol, t, sigma, pull)
+
+
+def _summed(basis: Array, pull: Array) -> Array:
+    """``sum_m basis (j, ..., m) pull (..., m, c)``, added in order, so that nodes without weight at the end change no bit."""
+    return np.asarray(np.add.accumulate(basis[..., None] * pull, axis=-2)[..., -1, :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +117,7 @@ class EpsilonFlow:
     def weights(self, nodes: Sequence[Any], clock: str = "log") -> Array:
         """Weights (len(nodes), k, k) of eps interpolated in ``clock`` through ``nodes``."""
         basis = lagrange(nodes, CLOCKS[clock](self.t, self.sigma)[..., None, :])[..., 0, :]
-        flat = np.moveaxis(np.moveaxis(basis, 0, -2) @ self.pull.reshape(*self.pull.shape[:-2], -1), -2, 0)  # one product for all nodes of a step
+        flat = _summed(basis, self.pull.reshape(*self.pull.shape[:-2], -1))
         return np.asarray(flat.reshape(*flat.shape[:-1], *self.pull.shape[-2:]))
 
     def then(self, later: EpsilonFlow) -> EpsilonFlow:

@@ -1,10 +1,18 @@
 """Brownian paths in pieces: what accepted steps see is exactly Brownian whatever was rejected; the biased modes are as biased as published."""
 
+from functools import cache
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
+from sdekit import catalogue
+from sdekit.increments import Increments, Transfers
 from sdekit.noise import Addressed
 from sdekit.pieces import Pieces, Repeated
+from sdekit.reverse import Reverse
+from sdekit.staging import Load
 
 SIZE = 64
 NONE = np.empty(0)
@@ -30,7 +38,7 @@ TRIED = [
 @pytest.mark.parametrize("areas", [False, True])
 def test_accepted_steps_are_brownian_to_rounding(areas):
     """The Gram matrix of the accepted increments and areas is the identity: no Monte Carlo.  Two paths, tried out of step."""
-    path = Pieces(Basis(), np.arange(2), (SIZE,), 1, areas, NONE)
+    path = Pieces(Basis(), np.arange(2), (SIZE,), Increments(1, areas), NONE)
     seen = ([], [])
     other = TRIED[7:] + TRIED[:7]
     for one, two in zip(TRIED, other, strict=True):
@@ -46,7 +54,7 @@ def test_accepted_steps_are_brownian_to_rounding(areas):
 
 def test_rejected_steps_are_on_the_path():
     """What a rejected step saw is the sum of what the accepted steps inside it then see; its area too."""
-    path = Pieces(Basis(), np.arange(1), (SIZE,), 1, True, NONE)
+    path = Pieces(Basis(), np.arange(1), (SIZE,), Increments(1, True), NONE)
 
     def step(h, accept):
         one, two = path.over(np.array([h]))
@@ -83,9 +91,9 @@ def variance(make, n=6000, end=1.0, h0=0.1, bound=0.2):
 
 SOURCE = Addressed(11)
 MAKE = {
-    "path": lambda ids: Pieces(SOURCE, ids, (), 1, False, NONE),
-    "redraw": lambda ids: Repeated(SOURCE, ids, (), 1, False, NONE, retain=False),
-    "retain": lambda ids: Repeated(SOURCE, ids, (), 1, False, NONE, retain=True),
+    "path": lambda ids: Pieces(SOURCE, ids, (), Increments(1, False), NONE),
+    "redraw": lambda ids: Repeated(SOURCE, ids, (), 1, NONE, retain=False),
+    "retain": lambda ids: Repeated(SOURCE, ids, (), 1, NONE, retain=True),
 }
 
 
@@ -101,12 +109,12 @@ def test_a_path_is_its_own():
     tries = [(rng.uniform(0.1, 1.0, 3), rng.uniform(size=3) < 0.6) for _ in range(30)]
     alone = {}
     for who, at in ((7, 0), (3, 1), (9, 2)):
-        path = Pieces(SOURCE, np.array([who]), (2,), 2, True, NONE)
+        path = Pieces(SOURCE, np.array([who]), (2,), Increments(2, True), NONE)
         alone[who] = []
         for h, accept in tries:
             alone[who].append(np.stack(path.over(h[[at]])))
             path.settle(accept[[at]])
-    path = Pieces(SOURCE, np.array([7, 3]), (2,), 2, True, NONE)
+    path = Pieces(SOURCE, np.array([7, 3]), (2,), Increments(2, True), NONE)
     order, since = np.array([0, 1]), {7: 0, 3: 0}
     for i in range(40):
         step = [tries[since[int(w)]][0][(7, 3, 9).index(int(w))] for w in path.ids]
@@ -128,3 +136,79 @@ def test_a_path_is_its_own():
         if not len(path.ids):
             break
     assert all(count == len(tries) for count in since.values())
+
+
+PSLD = catalogue.psld()
+WALKS = [
+    (reverse, of) for reverse in (Reverse(PSLD, 1.0), Reverse(catalogue.vp(), 0.7), Reverse(catalogue.third_order(), 1.0)) for of in ("data", "eps")
+]
+
+
+@cache
+def covariance(reverse, of, t, s):
+    r"""Transfer over [s, t] and covariance of its noise, by solving their equations: d Phi = A Phi, dV = A V + V A^T + (lambda G)(lambda G)^T."""
+    process, k = reverse.process, reverse.process.k
+
+    def slope(back, flat):
+        now = t - back
+        A, G = -process.drift(now), process.noise(now)
+        if of == "data":  # the part of the score that is linear in the state
+            A = A - 0.5 * (1.0 + reverse.noise**2) * G @ G.T @ np.linalg.inv(process.kernel(now).cov)
+        P, V = flat.reshape(2, k, k)
+        return np.stack([A @ P, A @ V + V @ A.T + reverse.noise**2 * G @ G.T]).ravel()
+
+    run = solve_ivp(slope, (0.0, t - s), np.stack([np.eye(k), np.zeros((k, k))]).ravel(), method="LSODA", rtol=1e-11, atol=1e-14)
+    return run.y[:, -1].reshape(2, k, k)
+
+
+@pytest.mark.parametrize(("reverse", "of"), WALKS)
+def test_exact_noise_of_a_step_that_was_cut(reverse, of):
+    """A long step is rejected, then four inside are accepted: independent standard normals, and together, carried to the end, the long one."""
+    k = reverse.process.k
+    path = Pieces(Basis(), np.arange(1), (SIZE,), Transfers(reverse, of), NONE)
+    ends = [0.6, 0.47, 0.46, 0.2, 0.15]
+
+    def step(t, s, accept):
+        load = Load()
+        path.plan(np.array([[t], [s]]), load)
+        load.send(NONE)
+        made = np.stack(path.made())[:, 0]
+        path.settle(np.array([accept]))
+        return made
+
+    def root(t, s):
+        return np.linalg.cholesky(covariance(reverse, of, t, s)[1])
+
+    longest = root(0.6, 0.15) @ step(0.6, 0.15, False)
+    shorter = root(0.6, 0.3) @ step(0.6, 0.3, False)
+    parts = [step(t, s, True) for t, s in pairwise(ends)]
+    rows = np.concatenate(parts)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(4 * k), atol=1e-9)
+    total = 0.0
+    for (t, s), part in zip(pairwise(ends), parts, strict=True):
+        carried = root(t, s) @ part
+        total = total + (covariance(reverse, of, s, 0.15)[0] @ carried if s > 0.15 else carried)
+    np.testing.assert_allclose(total, longest, atol=1e-8 * np.max(np.abs(longest)))
+    np.testing.assert_allclose(shorter @ shorter.T, covariance(reverse, of, 0.6, 0.3)[1], rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize(("reverse", "of"), WALKS)
+def test_accepted_segments_are_standard_normals(reverse, of):
+    """Steps in three segments each, tried and rejected as above, on two paths out of step: the Gram matrix is the identity."""
+    path = Pieces(Basis(), np.arange(2), (1200,), Transfers(reverse, of), NONE)
+    t, seen = np.array([0.9, 0.8]), ([], [])
+    for one, two in zip(TRIED[:13], TRIED[6:19], strict=True):
+        h = 0.03 * np.array([one[0], two[0]])
+        load = Load()
+        path.plan(np.stack([t, t - 0.2 * h, t - 0.7 * h, t - h]), load)
+        load.send(NONE)
+        normals = path.made()
+        accepted = np.array([bool(one[1]), bool(two[1])])
+        path.settle(accepted)
+        t = np.where(accepted, t - h, t)
+        for which in np.flatnonzero(accepted):
+            seen[which].extend(block[which] for block in normals)
+    for vectors, tried in zip(seen, (TRIED[:13], TRIED[6:19]), strict=True):
+        rows = np.array(vectors)
+        assert len(rows) == 3 * reverse.process.k * sum(accept for _, accept in tried)
+        np.testing.assert_allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-9)

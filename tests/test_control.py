@@ -144,7 +144,7 @@ def test_schedule_by_hand():
         (lambda: control.gotta_go_fast(rtol=-1.0), "rtol"),
         (lambda: control.gotta_go_fast(atol=0.0), "atol"),
         (lambda: control.adaptive("heun"), "method"),
-        (lambda: control.adaptive(methods.dpmpp_sde()), "increments"),
+        (lambda: control.adaptive(methods.dpmpp_sde()), "which functionals of a Brownian path"),
         (lambda: control.adaptive(methods.heun(), norm="l3"), "norm"),
         (lambda: control.adaptive(methods.heun(), noise="bridge"), "noise"),
         (lambda: control.adaptive(methods.heun(), nfe=0), "nfe"),

@@ -12,6 +12,7 @@ from scipy.linalg import solve_discrete_lyapunov
 from sdekit import BadInput, Process, Recipe, clocks, control, simulate
 from sdekit.equation import SDE
 from sdekit.forward import improved
+from sdekit.increments import Increments
 from sdekit.methods import heun, sra
 from sdekit.noise import Addressed
 from sdekit.pieces import Pieces
@@ -92,7 +93,7 @@ def test_adaptive_mean_of_geometric_brownian_motion(method, sense, mean):
 def test_adaptive_steps_follow_their_path(method):
     """The first attempt is the whole interval, so that the path's end is known; distances to its exact solution fall as the tolerance does."""
     n, errors = 200, []
-    W = Pieces(Addressed(5), np.arange(n), (), 1, method == "roberts", np.empty(0)).over(np.ones(n))[0]
+    W = Pieces(Addressed(5), np.arange(n), (), Increments(1, method == "roberts"), np.empty(0)).over(np.ones(n))[0]
     exact = START * np.exp((MU - SIGMA**2 / 2) + SIGMA * W)
     for tolerance in (1e-1, 1e-2):
         made = control.adaptive(heun(1.0), tolerance, tolerance, k=1.0, h_init=1.0)

@@ -61,6 +61,9 @@ class Method:
         Steps until the memory is full.
     orders : Orders
         Claims, each tested.
+    exact_noise : tuple or None
+        ``(of, parts)`` where the normals are those of the exact noise of the step with "data" or "eps" in its drift, cut by stages at these parts of
+        it in log level: so adaptive steps know which functionals of a Brownian path they are.
     reference : str
     origin : tuple or None
         The shipped constructor and its arguments, for records; None for the user's own.
@@ -74,6 +77,7 @@ class Method:
     start: tuple[int, ...] = ()
     history: int = 0
     orders: Orders = Orders()
+    exact_noise: tuple[str, tuple[float, ...]] | None = None
     reference: str = ""
     origin: tuple[str, tuple[tuple[str, Any], ...]] | None = field(default=None, compare=False, repr=False)
 

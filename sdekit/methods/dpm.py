@@ -54,8 +54,12 @@ class _Way:
         return np.asarray(out)
 
 
+def _parts(order: int, r: float) -> tuple[float, ...]:
+    return ((), (r,), (r, 2.0 / 3.0))[order - 1]
+
+
 def _rows(step: Step, order: int, of: str, r: float, rule: str) -> Rows:
-    way = _Way(step, of, {1: (), 2: (r,), 3: (r, 2.0 / 3.0)}[order])
+    way = _Way(step, of, _parts(order, r))
     first = way.ask(0, step.z)
     if order == 1:
         return step.rows(way.to(1, {0: first}))
@@ -69,7 +73,8 @@ def _rows(step: Step, order: int, of: str, r: float, rule: str) -> Rows:
 
 def _solver(name: str, order: int, of: str, r: float, rule: str, noise: float, reference: str) -> Method:
     orders = Orders(ode=order) if noise == 0.0 else Orders(weak=min(order, 2))
-    return Method(name, _rows, (("order", order), ("of", of), ("r", r), ("rule", rule)), noise=noise, asks=order, orders=orders, reference=reference)
+    params, exact = (("order", order), ("of", of), ("r", r), ("rule", rule)), (of, _parts(order, r))
+    return Method(name, _rows, params, noise=noise, asks=order, orders=orders, exact_noise=exact, reference=reference)
 
 
 @constructor

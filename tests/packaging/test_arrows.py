@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[2]
 ORDER = [
     "_lazy", "errors", "_array", "numeric", "files", "clocks", "kernel", "motion", "comparison", "process", "limits", "zero", "definite",
     "symbolic", "reach", "commuting", "derivation", "certificate", "expression", "blocks", "recipe", "completeness", "equation", "moving", "spec",
-    "writing", "catalogue", "reversal", "noise", "brownian", "staging", "pieces", "law", "denoiser", "imperfect", "propagation", "reverse",
-    "tableau", "modes", "methods", "control", "grids", "hitting", "plans", "pfgm", "tables", "compatibility", "semilinear", "solve", "pairs",
-    "slots", "adaptive", "legs", "sampling", "inversion", "parallel", "pictures", "record", "runs", "sweeps", "forward", "simulation", "analysis",
-    "testing", "torch", "cli", "__main__",
+    "writing", "catalogue", "reversal", "noise", "brownian", "staging", "law", "denoiser", "imperfect", "propagation", "reverse", "increments",
+    "pieces", "tableau", "modes", "methods", "control", "grids", "hitting", "plans", "pfgm", "tables", "compatibility", "semilinear", "solve",
+    "pairs", "slots", "adaptive", "legs", "sampling", "inversion", "parallel", "pictures", "record", "runs", "sweeps", "forward", "simulation",
+    "analysis", "testing", "torch", "cli", "__main__",
 ]  # fmt: skip
 LAZY = {  # arrows upwards that wait for a call, and why
     ("analysis", "torch"),  # the report samples images
