@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
 __all__ = [
-    "CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "philox",
+    "CORRECTOR", "DATA", "METHOD", "MOVE", "PATH", "PRIOR", "Address", "Addressed", "Fast", "Noise", "as_ids", "as_noise", "lines_of", "philox",
 ]  # fmt: skip
 
 PRIOR, METHOD, MOVE, CORRECTOR, PATH, DATA = range(6)
@@ -115,7 +115,7 @@ class Addressed:
         """Normals of shape (len(addresses), len(ids), *shape)."""
         ids = as_ids(ids)
         size = int(np.prod(shape, dtype=np.int64))
-        lines = np.array([(_word(a), a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
+        lines = lines_of(addresses)
         if is_torch(like) and like.device.type != "cpu":
             from .torch.random import normals
 
@@ -149,6 +149,17 @@ class Addressed:
                 counter = [element[None, left : left + wide], who[:, None], where[:, :1], where[:, 1:]]
                 _normals(philox(counter, key), out[top : top + tall, left : left + wide])
         return out.reshape(len(ids), 2 * pairs)[:, :size]
+
+
+def lines_of(addresses: Sequence[Address]) -> Words:
+    """The third and fourth counter word of each address, (m, 2).
+
+    Raises
+    ------
+    BadInput
+        For a part of an address beyond its range.
+    """
+    return np.array([(_word(a), a.step) for a in map(_checked, addresses)], np.uint64).reshape(-1, 2)
 
 
 def _word(address: Address) -> int:

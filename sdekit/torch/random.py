@@ -1,12 +1,15 @@
 r"""Addressed normals made on the device: the same integers as :mod:`sdekit.noise` makes on the host, and normals within rounding of them.
 
-Words of 32 bits are held in int64.  A product of two of them wraps around at :math:`2^{64}`, which keeps its low word, and its high word is what an
-arithmetic shift leaves under a mask.  No value comes back to the host, and uploads are asynchronous.
+Words of 32 bits are held in int64.  Their product with a multiplier :math:`M` is made with :math:`M - 2^{32}`, which is below :math:`2^{30}` in
+size, so that nothing overflows: with :math:`p = a (M - 2^{32})`, the low word of :math:`a M` is that of :math:`p`, the high word
+:math:`a + \lfloor p / 2^{32} \rfloor`.  No value comes back to the host, and uploads are asynchronous.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +18,23 @@ from .._array import upload
 
 import torch  # isort: skip
 
-__all__ = ["normals", "normals_each", "philox"]
+__all__ = ["normal_of_each", "normals", "normals_each", "philox"]
 
 _LOW = 0xFFFFFFFF
-_MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
+_MULTIPLIERS = 0xD2511F53 - (1 << 32), 0xCD9E8D57 - (1 << 32)
 _BUMPS = 0x9E3779B9, 0xBB67AE85
+_TURN = 2.0 * np.pi * 2.0**-53
 _CHUNK = 1 << 24  # normals made at once: bounds the memory of the words
 
 
-def philox(counter: Sequence[torch.Tensor], key: tuple[int, int]) -> list[torch.Tensor]:
-    """Philox 4x32-10 on int64 tensors that hold 32-bit words; the shapes of the counter words broadcast."""
+def philox(counter: Sequence[torch.Tensor], key: tuple[Any, Any]) -> list[torch.Tensor]:
+    """Philox 4x32-10 on int64 tensors that hold 32-bit words; the shapes of the counter words, and of the key's if they are tensors, broadcast."""
     a, b, c, d = counter
-    k0, k1 = key
-    for _ in range(10):
+    for i in range(10):
+        k0, k1 = ((word + (i * bump & _LOW)) & _LOW for word, bump in zip(key, _BUMPS, strict=True))
         first, second = a * _MULTIPLIERS[0], c * _MULTIPLIERS[1]
-        a = ((second >> 32) & _LOW) ^ b ^ k0
-        c = ((first >> 32) & _LOW) ^ d ^ k1
+        a, c = (c + (second >> 32)) ^ b ^ k0, (a + (first >> 32)) ^ d ^ k1
         b, d = second & _LOW, first & _LOW
-        k0, k1 = (k0 + _BUMPS[0]) & _LOW, (k1 + _BUMPS[1]) & _LOW
     return [a, b, c, d]
 
 
@@ -80,10 +82,38 @@ def normals_each(seed: int, words: torch.Tensor, size: int, reference: torch.Ten
     return out.reshape(len(words), 2 * pairs)[:, :size]
 
 
-def _box_muller(words: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+def normal_of_each(words: torch.Tensor, key: torch.Tensor, ids: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Normals (len(ids), *shape) in float64 at one address, each made by itself from its own place: what a kernel can do in registers.
+
+    Two neighbours share their words, and each makes them again.  The second of a pair is the sine of an angle; here it is the cosine of a quarter
+    turn less, which is exact in the integers, so that there is one cosine for both.
+
+    Parameters
+    ----------
+    words, key : int64 tensors (2,)
+        Third and fourth counter word, and the seed's two words, low first.
+    ids : int64 tensor (n,)
+    shape : sequence of int
+    """
+    size = math.prod(shape)
+    place = torch.arange(len(ids) * size, device=ids.device)
+    element = place % size
+    first, turn = _uniforms(philox([element // 2, ids[place // size], words[0], words[1]], (key[0], key[1])))
+    return (_radius(first) * ((turn - (element % 2) * (1 << 51)).to(torch.float64) * _TURN).cos()).reshape(len(ids), *shape)
+
+
+def _uniforms(words: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two integers of 53 bits."""
     a, b, c, d = words
-    u = ((a >> 5) * (1 << 26) + (b >> 6) + 1).to(torch.float64) * 2.0**-53
-    v = ((c >> 5) * (1 << 26) + (d >> 6)).to(torch.float64) * (2.0 * np.pi * 2.0**-53)
-    radius = (-2.0 * u.log()).sqrt()
-    out[..., 0] = radius * v.cos()
-    out[..., 1] = radius * v.sin()
+    return (a >> 5) * (1 << 26) + (b >> 6), (c >> 5) * (1 << 26) + (d >> 6)
+
+
+def _radius(whole: torch.Tensor) -> torch.Tensor:
+    return (-2.0 * ((whole + 1).to(torch.float64) * 2.0**-53).log()).sqrt()
+
+
+def _box_muller(words: Sequence[torch.Tensor], out: torch.Tensor) -> None:
+    first, turn = _uniforms(words)
+    radius, angle = _radius(first), turn.to(torch.float64) * _TURN
+    out[..., 0] = radius * angle.cos()
+    out[..., 1] = radius * angle.sin()
