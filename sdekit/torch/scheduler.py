@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import BadInput, MissingExtra, unknown
 from ..grids import Grid, sigmas
 from ..kernel import Kernel
+from ..modes import Modes
 from ..noise import PRIOR, Address, Addressed
 from ..plans import Plan, run
 from ..process import Process
@@ -115,6 +116,11 @@ class SdekitScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise BadInput("give either a plan, or a method and a grid: a plan has its own")
         if rounding not in ("exact", "nearest"):
             raise unknown("rounding", rounding, ["exact", "nearest"])
+        if isinstance(made["process"], Modes):
+            raise BadInput(
+                f"process {made['process'].name!r} has another noise level in each mode, and the networks of diffusers know one: answer a"
+                " sdekit.torch.stepping.Stepper with a model of all levels, or use sdekit.sample"
+            )
         self.table, self.kind = table_of(self.config), kind_of(self.config)
         self.process: Process = self.table.process if made["process"] is None else made["process"]
         self._plan, self._method, self._grid = made["plan"], made["method"], made["grid"]

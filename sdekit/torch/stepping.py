@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import BadInput, MissingExtra
 from ..modes import Modes
+from ..modes.engine import Turned
 from ..noise import Noise
 from ..solve import Program, solve
 from ..tableau import ByTerms, Rows
@@ -25,7 +26,7 @@ __all__ = ["Stepper", "calls"]
 class _Asked(Exception):
     """The model was asked something that has not been answered."""
 
-    def __init__(self, argument: Any, level: float) -> None:
+    def __init__(self, argument: Any, level: Any) -> None:
         super().__init__()
         self.question = argument, level
 
@@ -43,15 +44,14 @@ class _Drawn:
 class _Carried:
     """The executor term by term, whose memory outlives a program."""
 
-    compile = staticmethod(ByTerms.compile)
-
-    def __init__(self) -> None:
+    def __init__(self, kind: type[ByTerms]) -> None:
+        self.kind, self.compile = kind, kind.compile
         self.engine: ByTerms | None = None
 
     def __call__(self, state: list[Any], width: int) -> ByTerms:
         """An engine that starts with what the one before kept."""
         memory = [] if self.engine is None else self.engine.memory
-        self.engine = ByTerms(state, width)
+        self.engine = self.kind(state, width)
         self.engine.memory = memory
         return self.engine
 
@@ -61,7 +61,7 @@ class Stepper:
 
     Items run one by one through :func:`~sdekit.solve.solve`.  One that asks what is not known yet is stopped and run again with the
     next answer; its normals are drawn once.  So every move works, if ``apply`` of a move of one's own gives the same for the same
-    arguments.
+    arguments.  Modes run on their coefficients; questions, answers and the state are in the data's elements.
 
     Parameters
     ----------
@@ -73,27 +73,28 @@ class Stepper:
 
     Attributes
     ----------
-    state : list of k arrays
-        The state after the last finished item.
-    question : (array, float) or None
-        What the model is asked now: ``y`` and ``sigma``; None at the end.
-
-    Raises
-    ------
-    BadInput
-        For a process in modes.
+    question : (array, float or array) or None
+        What the model is asked now: ``y`` and ``sigma``, or the levels of all modes where these differ; None at the end.
     """
 
     def __init__(self, prog: Program, state: Sequence[Any], noise: Noise, ids: NDArray[np.int64] | None = None) -> None:
-        if isinstance(prog.process, Modes):
-            raise BadInput(f"process {prog.process.name!r} has coefficients that differ from mode to mode; use sdekit.sample")
-        self.state, self.noise = list(state), noise
-        self.question: tuple[Any, float] | None = None
+        process = prog.process
+        self._process, basis = (process.reference, process.basis) if isinstance(process, Modes) else (process, None)
+        self._into: Callable[[Any], Any] = _same if basis is None else basis.forward
+        self._back: Callable[[Any], Any] = _same if basis is None else basis.backward
+        self.noise: Noise = noise if basis is None else Turned(noise, basis)
+        self.question: tuple[Any, Any] | None = None
+        self._state = [self._into(block) for block in state]
         self._prog, self._ids = prog, np.arange(state[0].shape[0]) if ids is None else ids
-        self._at, self._executor = 0, _Carried()
+        self._at, self._executor = 0, _Carried(prog.by_terms)
         self._answers: list[Any] = []
         self._normals: _Drawn | None = None
         self._go()
+
+    @property
+    def state(self) -> list[Any]:
+        """The blocks after the last finished item."""
+        return [self._back(block) for block in self._state]
 
     @property
     def end(self) -> float:
@@ -101,7 +102,7 @@ class Stepper:
         return self._prog.items[-1].s
 
     @property
-    def asked(self) -> tuple[Any, float]:
+    def asked(self) -> tuple[Any, Any]:
         """The question.
 
         Raises
@@ -122,7 +123,7 @@ class Stepper:
             At the end.
         """
         _ = self.asked
-        self._answers.append(data)
+        self._answers.append(self._into(data))
         self._go()
 
     def move_to(self, y: Any) -> None:
@@ -131,19 +132,19 @@ class Stepper:
         Raises
         ------
         BadInput
-            Unless the process has one block and the question is the first of a step, at its state.
+            Unless the process has one block, and no modes, and the question is the first of a step, at its state.
         """
         scale = self._first
         if scale is None or self._answers or self._prog.process.k > 1:
-            raise BadInput("the state can be changed between steps only, on a process of one block, not between the calls of a step")
-        self.state = [y * (1.0 / scale)]
+            raise BadInput("the state can be changed between steps only, on a process of one block without modes, not between the calls of a step")
+        self._state = [y * (1.0 / scale)]
         self._go()
 
     @property
     def _first(self) -> float | None:
-        """Coefficient of the data block in the first question of rows, if that is a combination of the state alone."""
+        """Coefficient of the data block in the first question of rows, if that is one number and a combination of the state alone."""
         move = self._prog.items[self._at].move
-        if not isinstance(move, Rows):
+        if not isinstance(move, Rows) or isinstance(self._prog.process, Modes):
             return None
         row = move.asks[0].argument[0]
         return None if np.any(row[move.k :]) else float(row[0])
@@ -152,24 +153,28 @@ class Stepper:
         while self._at < len(self._prog.items):
             item = self._prog.items[self._at]
             if self._normals is None:
-                event = tuple(int(v) for v in self.state[0].shape[1:])
-                drawn = self.noise.draw(item.addresses, self._ids, event, self.state[0]) if item.addresses else ()
+                event = tuple(int(v) for v in self._state[0].shape[1:])
+                drawn = self.noise.draw(item.addresses, self._ids, event, self._state[0]) if item.addresses else ()
                 self._normals = _Drawn(list(drawn))
             known = iter(self._answers)
 
-            def model(argument: Any, level: float, known: Any = known) -> Any:
+            def model(argument: Any, level: Any, known: Any = known) -> Any:
                 for answer in known:
                     return answer
-                raise _Asked(argument, level)
+                raise _Asked(self._back(argument), level)
 
-            single = Program(self._prog.process, (), (item,), 0)
+            single = Program(self._process, (), (item,), 0)
             try:
-                self.state, _ = solve(single, self.state, model, self._normals, self._ids, executor=self._executor)
+                self._state, _ = solve(single, self._state, model, self._normals, self._ids, executor=self._executor)
             except _Asked as asked:
                 self.question = asked.question
                 return
             self._at, self._answers, self._normals = self._at + 1, [], None
         self.question = None
+
+
+def _same(array: Any) -> Any:
+    return array
 
 
 def calls(prog: Program) -> list[float]:

@@ -13,13 +13,10 @@ from sdekit.denoiser import guided
 from sdekit.methods import Method
 from sdekit.noise import Addressed
 from sdekit.record import from_record
-from sdekit.sampling import prepare
-from sdekit.solve import solve
 from sdekit.torch import adapters
 from sdekit.torch.conventions import library, table_of
 from sdekit.torch.guidance import Clipped, Thresholded
 from sdekit.torch.scheduler import SdekitScheduler, use_in
-from sdekit.torch.stepping import Stepper
 
 pytestmark = pytest.mark.images
 SHAPE = (1, 8, 8)
@@ -368,55 +365,3 @@ def test_steps_of_the_grid(unet):
         own.set_timesteps(6)
         assert own.order == order
     assert loop(SdekitScheduler(**BETAS, method=sk.methods.ddim(), grid=GRID, rounding="nearest"), unet, start(), 3).shape == (3, *SHAPE)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: SdekitScheduler(plan=PLANS["heun"], method=sk.methods.heun()), "either a plan, or a method and a grid"),
-        (lambda: SdekitScheduler(rounding="up"), "unknown rounding 'up'"),
-        (lambda: SdekitScheduler(prediction_type="flow"), "unknown prediction_type 'flow'"),
-        (lambda: SdekitScheduler(method={"format": "sdekit.record/1", "kind": "method", "name": "os"}), "record.name: unknown name .*os"),
-        (lambda: SdekitScheduler().set_timesteps(), "num_inference_steps = None needs a grid"),
-        (lambda: SdekitScheduler().set_timesteps(1001), "more than the 1000 labels"),
-        (lambda: SdekitScheduler(grid=sk.grids.sigmas([3.0, 1.0])).set_timesteps(5), "num_inference_steps = 5, but the grid has 1 given steps"),
-        (lambda: SdekitScheduler(grid=sk.grids.karras(5)).set_timesteps(5), "sigma = 0.002 lies outside the levels"),
-        (lambda: SdekitScheduler().step(start(), 999, start()), "call set_timesteps before step"),
-        (lambda: use_in(library().DDPMPipeline(torch.nn.Identity(), library().FlowMatchEulerDiscreteScheduler())), "names no betas"),
-        (lambda: use_in(object()), "pipeline = object has no scheduler"),
-    ],
-)
-def test_misuse_is_named(make, message):
-    with pytest.raises(sk.BadInput, match=message):
-        make()
-
-
-def test_calls_out_of_order():
-    own = SdekitScheduler(**BETAS, method=sk.methods.ddim())
-    own.set_timesteps(2)
-    with pytest.raises(sk.BadInput, match="timestep = 0, but call 0 of this run is at 500"):
-        own.step(start(), own.timesteps[1], start())
-    with pytest.raises(sk.BadInput, match="answers with 3 channels to data of 1"):
-        own.step(start().repeat(1, 3, 1, 1), 500, start())
-    own.set_timesteps(2)
-    x = start()
-    for t in own.timesteps:
-        x = own.step(x, t, x).prev_sample
-    with pytest.raises(sk.BadInput, match="all 2 model calls of this run were made"):
-        own.step(x, 0, x)
-
-
-def test_the_stepper_alone():
-    law = sk.law.Gaussian(np.zeros(2), 0.3)
-    prog = prepare(sk.catalogue.psld(), None, None, PLANS["restart"])
-    z = [np.ones((3, 2)), np.zeros((3, 2))]
-    stepper = Stepper(prog, z, Addressed(1))
-    asked = 0
-    while stepper.question is not None:
-        stepper.answer(law.denoiser()(*stepper.question))
-        asked += 1
-    expected, _ = solve(prog, z, law.denoiser(), Addressed(1))
-    assert asked == prog.nfe
-    assert all(np.array_equal(a, b) for a, b in zip(stepper.state, expected, strict=True))
-    with pytest.raises(sk.BadInput, match="at its end"):
-        stepper.answer(z[0])
