@@ -9,6 +9,7 @@ from .._lazy import lazily
 if TYPE_CHECKING:
     from . import (
         adapters,
+        clip,
         conditional,
         data,
         exports,
@@ -53,6 +54,7 @@ __all__ = [
     "Trajectory",
     "Uniform",
     "adapters",
+    "clip",
     "conditional",
     "data",
     "digits",

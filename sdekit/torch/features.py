@@ -22,7 +22,7 @@ from .metrics import _classifier, precision_recall
 
 Array = NDArray[np.float64]
 
-__all__ = ["FeatureDistances", "Features", "Moments", "classifier", "compare", "inception", "kernel_distance", "pca", "pixels"]
+__all__ = ["FeatureDistances", "Features", "Moments", "as_rgb", "classifier", "compare", "inception", "kernel_distance", "pca", "pixels"]
 
 _LEAST = 8
 
@@ -102,11 +102,15 @@ def inception(weights: str | Path | None = None, batch: int = 64) -> Features:
     Parameters
     ----------
     weights : path, optional
-        Of the network's weights; torch-fidelity looks in its own cache when absent.
+        Of the network's weights, a state_dict as torch writes it; it must hold tensors and nothing else, for torch-fidelity unpickles it.  When
+        absent, torch-fidelity takes its own from its cache, or fetches them.
     batch : int
 
     Raises
     ------
+    BadInput
+        For a file of weights that is missing, damaged, or holds more than tensors; at a call, for images of another form than (n, 3 or 1, height,
+        width); grey ones get three equal channels.
     MissingExtra
         Without torch-fidelity.
     """
@@ -115,14 +119,33 @@ def inception(weights: str | Path | None = None, batch: int = 64) -> Features:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Network
     except ImportError:
         raise MissingExtra("Inception features", "inception") from None
+    if weights is not None:
+        try:
+            torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # of the disk, of the archive, or of pickles that do more
+            raise BadInput(f"{str(weights)!r} is no file of tensors alone: {' '.join(str(error).split())[:120]}") from None
     network = Network("inception-v3-compat", ["2048"], feature_extractor_weights_path=None if weights is None else str(weights))
 
     def activations(x: Array) -> Array:
-        bytes_ = torch.from_numpy(np.clip(np.round(127.5 * (x + 1.0)), 0, 255).astype(np.uint8))
+        bytes_ = torch.from_numpy(as_rgb(x))
         with torch.no_grad():
             return np.concatenate([network(part)[0].cpu().numpy() for part in torch.split(bytes_, batch)])
 
     return Features("inception", activations, {"network": "inception-v3-compat", "layer": 2048, "range": [-1.0, 1.0]})
+
+
+def as_rgb(images: NDArray[Any]) -> NDArray[np.uint8]:
+    """Images (n, 3 or 1, height, width) in [-1, 1] as bytes (n, 3, height, width).
+
+    Raises
+    ------
+    BadInput
+        For arrays of another form.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise BadInput(f"images have shape {images.shape}; they must be (n, 3, height, width), or (n, 1, height, width) for grey ones")
+    made = np.clip(np.round(127.5 * (images + 1.0)), 0, 255).astype(np.uint8)
+    return np.repeat(made, 3 // images.shape[1], axis=1)
 
 
 class Moments:

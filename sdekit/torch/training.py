@@ -296,6 +296,7 @@ def tensorboard(path: str | os.PathLike[str]) -> Callable[[int, float], None]:
 
     def watch(step: int, loss: float) -> None:
         writer.add_scalar("loss", loss, step)
+        writer.flush()  # its thread writes every two minutes, and what it has not written at the end is lost
 
     return watch
 

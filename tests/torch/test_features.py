@@ -1,5 +1,6 @@
 """Streamed moments, kernel distances and their floors against closed forms and against the distances of whole sets."""
 
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_pca_features_are_projections_on_the_widest_directions():
     np.testing.assert_allclose(np.cov(made, rowvar=False), np.diag(values), atol=1e-10)
 
 
-def test_bad_input():
+def test_bad_input(monkeypatch):
     with pytest.raises(BadInput, match="do not compare"):
         compare(A, B[:, :3])
     with pytest.raises(BadInput, match="not finite"):
@@ -98,5 +99,6 @@ def test_bad_input():
         _ = Moments.of(A[:1]).cov
     with pytest.raises(BadInput, match="components = 99"):
         pca(digits(), 99)
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     with pytest.raises(MissingExtra, match="inception"):
         inception()

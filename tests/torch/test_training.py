@@ -369,6 +369,9 @@ def test_tensorboard_writes_each_loss(images, tmp_path, monkeypatch):
         def add_scalar(self, *row):
             rows.append(row)
 
+        def flush(self):
+            pass
+
     library.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", library)
     training.train(images, tmp_path / "run", **{**RUN, "steps": 3}, watch=training.tensorboard(tmp_path / "log"))
