@@ -3,10 +3,11 @@
     python tests/benchmarks/device.py --device cuda --json tests/benchmarks/device.json      (on a GPU; about two minutes)
     python tests/benchmarks/device.py --device cpu --n 16 --size 16
 
-Four questions.  (1) Overhead: the time of a run over that of as many bare calls of the same network, for ``sample`` and for a recorded
+Five questions.  (1) Overhead: the time of a run over that of as many bare calls of the same network, for ``sample`` and for a recorded
 ``Trajectory``; target under 2 %.  (2) Waits: a run under torch's synchronisation check, which raises at the first one (GPU only).  (3) The linear
-combination: bytes read and written in a second, beside those of a copy on the device; target at least 80 %.  (4) Images in a second, beside
-diffusers' own loop with the same network, method and calls.
+combination: bytes read and written in a second, beside those of a copy on the device; target at least 80 %.  (4) Noise: an update with two normals
+made inside its kernel, beside the same with normals that lie in memory, and with those drawn before it.  (5) Images in a second, beside diffusers'
+own loop with the same network, method and calls.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ import torch
 
 import sdekit as sk
 from sdekit import grids, methods, plans
+from sdekit.noise import METHOD, Address, Addressed, lines_of
 from sdekit.torch.network import NetworkDenoiser, unet, unet_config
-from sdekit.torch.trajectory import Trajectory
+from sdekit.torch.trajectory import Trajectory, _Unmade
 from sdekit.torch.trajectory import _combine as by_hand
-from sdekit.torch.trajectory import _compiled as compiled
+from sdekit.torch.trajectory import _fused as compiled
 
 STEPS = 20
 
@@ -82,11 +84,11 @@ def waits(denoise: NetworkDenoiser, n: int) -> int | None:
         return None
     plan = plans.run(grids.karras(STEPS), methods.euler_maruyama())
     run = Trajectory(sk.catalogue.psld(), denoise, plan=plan, n=n, dtype=torch.float32)
-    run._fill(np.arange(n), sk.noise.Addressed(0))
-    run._run()  # tables go up once
+    source = run._fill(np.arange(n), Addressed(0))
+    run._run(source)  # tables go up once
     torch.cuda.set_sync_debug_mode("error")
     try:
-        run._run()
+        run._run(source)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return 0
@@ -98,11 +100,36 @@ def bandwidth(device: torch.device, elements: int, repeat: int) -> dict[str, flo
     matrix, there = torch.randn(2, 5, device=device), torch.empty(elements, device=device)
     copy = 2 * elements * 4 / timed(lambda: there.copy_(registers[0]), device, 10 * repeat)
     found = {"copy, GB/s": copy / 1e9}
-    for name, combine in (("fused", compiled()), ("term by term", by_hand), ("matrix product", None)):
+    for name, combine in (("fused", compiled), ("term by term", by_hand), ("matrix product", None)):
         stacked = torch.stack(registers)
         run = (lambda stacked=stacked: matrix @ stacked) if combine is None else (lambda combine=combine: combine(matrix, registers))
         found[f"{name} / copy"] = 7 * elements * 4 / timed(run, device, 10 * repeat) / copy
     return found
+
+
+def noise(device: torch.device, elements: int, repeat: int) -> dict[str, float]:
+    """Seconds of an update of two blocks from three registers and two normals, and its bytes a second where it reads no normals."""
+    n, size = max(1, elements // 3072), 3072
+    addresses, ids, source = [Address(METHOD, 0, 5, slot) for slot in (0, 1)], np.arange(n), Addressed((3 << 32) + 7)
+    registers = [torch.randn(n, size, device=device) for _ in range(3)]
+    key, who = torch.tensor([7, 3], device=device), torch.arange(n, device=device)
+    words = torch.from_numpy(lines_of(addresses).astype(np.int64)).to(device)
+    unmade = [_Unmade(line, key, who, (size,)) for line in words.unbind()]
+    matrix = torch.randn(2, 5, device=device)
+
+    def drawn() -> torch.Tensor:
+        return source.draw(addresses, ids, (size,), registers[0])
+
+    there = drawn()
+    apart = float((compiled(matrix, [*registers, *unmade])[0] - compiled(matrix, [*registers, *there])[0]).abs().max())
+    assert apart < 1e-4, f"normals made inside differ by {apart:g} from those drawn before"
+    inside = timed(lambda: compiled(matrix, [*registers, *unmade]), device, 2 * repeat)
+    read = timed(lambda: compiled(matrix, [*registers, *there]), device, 2 * repeat)
+    before = timed(drawn, device, repeat)
+    return {
+        "elements": n * size, "inside, s": inside, "inside, GB/s": 5 * n * size * 4 / inside / 1e9, "read, s": read,
+        "drawn and read, s": before + read, "buffer of the normals, bytes a step": 2 * n * size * 4,
+    }  # fmt: skip
 
 
 def diffusers(denoise: NetworkDenoiser, n: int, repeat: int) -> float:
@@ -142,6 +169,8 @@ def main() -> None:
     found: dict[str, Any] = {"runs": runs(denoise, chosen.n, gpu, chosen.repeat), "waits": waits(denoise, chosen.n)}
     print(f"  waits for the device inside a run: {found['waits']}")
     found["bandwidth"] = bandwidth(device, chosen.elements, chosen.repeat)
+    found["noise"] = noise(device, chosen.elements, chosen.repeat)
+    print("  update with noise: " + ", ".join(f"{key} {value:.4g}" for key, value in found["noise"].items()))
     found["diffusers, images / s"] = diffusers(denoise, chosen.n, chosen.repeat)
     print(f"  images / s: diffusers {found['diffusers, images / s']:.1f}, ours {found['runs']['dpm++2m']['images / s']:.1f}")
     print("  " + ", ".join(f"{key} {value:.2f}" for key, value in found["bandwidth"].items()))
