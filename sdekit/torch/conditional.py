@@ -23,6 +23,7 @@ from .guidance import Wrapped
 
 try:
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 except ImportError:
     raise MissingExtra("sdekit.torch", "torch") from None
 
@@ -175,14 +176,14 @@ class Posterior(Wrapped):
 
     .. math:: D_c = D + C H^T (H C H^T + s^2)^{-1} (c - H D),
 
-    which is exact for Gaussian data, of any covariance, and on every process.  The inverse is applied by conjugate gradients, one
-    product with ``J`` each.  With ``spread``, :math:`\Pi`-GDM: ``C`` inside the inverse is :math:`r^2 I`, :math:`r^2 = \sigma^2\sigma_d^2 /
-    (\sigma^2 + \sigma_d^2)`; it costs one product, and is exact for isotropic data.
+    which is exact for Gaussian data, of any covariance, and on every process.  The inverse is applied by conjugate gradients, with one product with
+    ``J`` and one with its transpose in each step.  With ``spread``, :math:`\Pi`-GDM: ``C`` inside the inverse is :math:`r^2 I`,
+    :math:`r^2 = \sigma^2\sigma_d^2 / (\sigma^2 + \sigma_d^2)`; it costs one product, and is exact for isotropic data.
 
     Parameters
     ----------
     denoise : Denoiser
-        Through which torch can differentiate.
+        Through which torch can differentiate: twice, or with ``spread`` once.
     mask : array of bool of the datum's shape
         What is observed.
     values : array of the datum's shape
@@ -200,12 +201,16 @@ class Posterior(Wrapped):
 
     Notes
     -----
-    Slopes of a trained network are no exact covariance: not symmetric, and not positive.  The inverse of such a matrix is unstable (on the shipped
-    digits it leaves the data's range by orders of magnitude): give ``spread`` for networks.
+    Slopes of a trained network are no exact covariance.  ``C`` is made of their symmetric part :math:`(J + J^T)/2`; the other part tells how far
+    they are wrong at least.  In a direction ``p`` where the variance :math:`p^T (H C H^T + s^2) p` is not above that error, the gradients stop,
+    and the sample keeps what it has learnt in the directions before: so noise of the slopes is not inverted, and for exact slopes nothing changes.
+    It is safe on the shipped digits, with the seen half of an image at its noise of 0.05 and values below 1.1, where the plain inverse reached
+    2e5; but ``spread`` comes nearer to the hidden half there (error 0.45, not 0.56; without condition 0.86), in a tenth of the time.
 
     References
     ----------
-    Boys et al. 2023, arXiv:2310.06721; Song et al. 2023, Pseudoinverse-guided diffusion models (ICLR).
+    Boys et al. 2023, arXiv:2310.06721; Song et al. 2023, Pseudoinverse-guided diffusion models (ICLR); for conjugate gradients that stop at such
+    directions, Steihaug 1983, SIAM J. Numer. Anal. 20, and Nocedal and Wright, Numerical Optimization, section 7.1.
     """
 
     def __init__(
@@ -227,39 +232,59 @@ class Posterior(Wrapped):
         mask = torch.from_numpy(self.mask).to(y.device)
         known = torch.from_numpy(self.values).to(y)[mask]
         tau = sigma.to(y).reshape(-1, 1) ** 2 if is_torch(sigma) and sigma.ndim else float(sigma) ** 2
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # attention that can be differentiated twice
             y = y.detach().requires_grad_(True)
             data = self.inner(y, sigma, *told)
             if not data.requires_grad:
                 raise BadInput("this denoiser records no gradient; wrap its network by sdekit.torch.adapters")
             seen = data[:, mask]
-
-            def pull(w: torch.Tensor) -> torch.Tensor:
-                """``C H^T w``, (n, d); ``J`` is symmetric."""
-                slope: torch.Tensor = torch.autograd.grad(seen, y, w, retain_graph=True)[0]
-                return tau * slope.reshape(len(w), -1)
-
             gap = (known - seen).detach()
             if self.spread is None:
-                w = _solved(lambda v: pull(v)[:, mask.reshape(-1)] + self.noise**2 * v, gap, self.most)
+                pull = _slopes(data, y, mask, tau)
+                w = _solved(lambda v: self._product(pull(v), v, mask), gap, self.most)
+                gain = pull(w)[0]
             else:
                 w = gap / (tau * self.spread**2 / (tau + self.spread**2) + self.noise**2)
-            made: torch.Tensor = (data.detach() + pull(w).reshape(y.shape)).detach()
+                gain = tau * torch.autograd.grad(seen, y, w)[0].reshape(len(w), -1)
+            made: torch.Tensor = (data.detach() + gain.reshape(y.shape)).detach()
         return made
 
+    def _product(self, pulled: tuple[torch.Tensor, torch.Tensor], v: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(H C H^T + s^2) v``, and the size of what ``H C H^T v`` is wrong by at least."""
+        right, wrong = (part[:, mask.reshape(-1)] for part in pulled)
+        return right + self.noise**2 * v, wrong.norm(dim=1, keepdim=True)
 
-def _solved(product: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, most: int) -> torch.Tensor:
-    """``A^-1 b`` for each sample by conjugate gradients, to rounding or ``most`` steps."""
-    w, rest = torch.zeros_like(right), right
-    way, size = rest, (rest * rest).sum(1, keepdim=True)
+
+def _slopes(data: torch.Tensor, y: torch.Tensor, mask: torch.Tensor, tau: Any) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    r"""The function of ``w`` that gives :math:`\sigma^2 (J + J^T)/2\, H^T w` and :math:`\sigma^2 (J - J^T)/2\, H^T w`, (n, d) each."""
+    probe = torch.zeros_like(data, requires_grad=True)
+    turned = torch.autograd.grad(data, y, probe, create_graph=True)[0]  # J^T probe, whose derivative in the probe is J
+
+    def pull(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        full = torch.zeros_like(data)
+        full[:, mask] = w
+        back = torch.autograd.grad(data, y, full, retain_graph=True)[0].reshape(len(w), -1)
+        forth = torch.autograd.grad(turned, probe, full, retain_graph=True)[0].reshape(len(w), -1)
+        return 0.5 * tau * (forth + back), 0.5 * tau * (forth - back)
+
+    return pull
+
+
+def _solved(product: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], right: torch.Tensor, most: int) -> torch.Tensor:
+    """``A^-1 b`` for each sample by conjugate gradients, to rounding, ``most`` steps, or a direction whose curvature is not above its error."""
+    w, rest, way = torch.zeros_like(right), right, right
+    size = (rest * rest).sum(1, keepdim=True)
     enough = size * torch.finfo(right.dtype).eps ** 1.8
+    going = size > enough
     for _ in range(most):
-        if bool((size <= enough).all()):
+        if not bool(going.any()):
             break
-        along = product(way)
-        bent = (way * along).sum(1, keepdim=True)  # a network's slopes need not be symmetric or positive: then this is where to stop
-        length = torch.where((size > enough) & (bent > 0.0), size / bent, 0.0)
+        along, wrong = product(way)
+        bent = (way * along).sum(1, keepdim=True)
+        going = going & (bent > wrong * way.norm(dim=1, keepdim=True))
+        length = torch.where(going, size / bent, 0.0)
         w, rest = w + length * way, rest - length * along
         new = (rest * rest).sum(1, keepdim=True)
-        way, size = rest + torch.where(size > 0.0, new / size, 0.0) * way, new
+        going = going & (new > enough)
+        way, size = rest + torch.where(going, new / size, 0.0) * way, new
     return w
