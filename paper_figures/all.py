@@ -1,12 +1,15 @@
 """All figures, each with its time: ``python -m paper_figures.all [recipe pndm ...] [--quick] [-j 2]``.
 
-``--quick`` makes the same claims in seconds, and writes into temporary folders.
+``--quick`` makes the same claims in seconds, and writes into temporary folders.  The scripts that took longest go first, so that no core waits
+for one of them at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
+import math
 import multiprocessing
 import os
 import sys
@@ -19,6 +22,13 @@ from paper_figures.common import ROOT, broken
 def scripts() -> list[str]:
     """The scripts as ``folder.name``, by folder."""
     return [f"{path.parent.name}.{path.stem}" for path in sorted(ROOT.glob("*/*.py"))]
+
+
+def cost(name: str) -> float:
+    """Processor seconds of the last full run, as its record says; a new script is the dearest."""
+    folder, stem = name.split(".")
+    record = ROOT / folder / "data" / f"{stem}.json"
+    return float(json.loads(record.read_text("utf-8")).get("seconds", math.inf)) if record.exists() else math.inf
 
 
 def run(name: str, quick: bool) -> tuple[str, float, list[str]]:
@@ -38,7 +48,8 @@ def main() -> None:
     chosen = [name for name in scripts() if not given.folders or name.split(".")[0] in given.folders]
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # the scripts run side by side
     with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-        done = [work.result() for work in [pool.submit(run, name, given.quick) for name in chosen]]
+        works = {name: pool.submit(run, name, given.quick) for name in sorted(chosen, key=cost, reverse=True)}
+        done = [works[name].result() for name in chosen]
     print()
     for name, seconds, wrong in done:
         print(f"{name:<36} {seconds:7.1f} s  {'BROKEN: ' + ', '.join(wrong) if wrong else 'all claims hold'}")

@@ -8,7 +8,9 @@ import math
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
@@ -26,7 +28,7 @@ from sdekit.plans import Plan
 from sdekit.process import Process
 from sdekit.solve import program
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")  # Okabe and Ito: told apart by all eyes
 MARKERS = "osD^vPX*"
 
@@ -73,8 +75,7 @@ class Script:
     @property
     def name(self) -> str:
         """The script as ``folder.name``."""
-        path = Path(self.file)
-        return f"{path.parent.name}.{path.stem}"
+        return ".".join(Path(self.file).resolve().relative_to(ROOT).with_suffix("").parts)
 
     def main(self, argv: Sequence[str] | None = None) -> dict[str, float]:
         """Compute, write, draw, and print what the claims say; the measured numbers come back."""
@@ -86,7 +87,9 @@ class Script:
         out = given.out or (Path(tempfile.mkdtemp()) if given.quick else Path(self.file).parent)
         stem = Path(self.file).stem
         if not given.draw:
-            self._write(self.compute(given.quick), out / "data", stem, given.quick)
+            begin = time.process_time()
+            found = self.compute(given.quick)
+            self._write(found, out / "data", stem, given.quick, time.process_time() - begin)
         with np.load(out / "data" / f"{stem}.npz", allow_pickle=False) as arrays:
             self._figure(dict(arrays), out / stem)
         measured: dict[str, float] = json.loads((out / "data" / f"{stem}.json").read_text("utf-8"))["measured"]
@@ -95,12 +98,13 @@ class Script:
             print(f"{self.name}: {name} = {value:.6g}" + (f" in [{bounds[0]:g}, {bounds[1]:g}]: {verdict(value, bounds)}" if bounds else ""))
         return measured
 
-    def _write(self, found: Found, folder: Path, stem: str, quick: bool) -> None:
+    def _write(self, found: Found, folder: Path, stem: str, quick: bool, seconds: float) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / f"{stem}.npz", **found.arrays)
         versions = {name: version(name) for name in ("numpy", "scipy", "matplotlib", *(("torch",) if "torch" in sys.modules else ()))}
         record = {
             "command": f"python -m paper_figures.{self.name}" + (" --quick" if quick else ""),
+            "seconds": float(f"{seconds:.1g}"),
             "seeds": list(found.seeds),
             "versions": {"sdekit": sk.__version__, "python": platform.python_version(), **versions},
             "settings": found.settings,
@@ -147,6 +151,34 @@ def exact_parts(process: Process, plan: Plan, law: Gaussian) -> tuple[float, flo
     whole, steps, lost = (float(spectrum.sums(gap**2)[0]) for gap in (found - spread, found - end, end - spread))
     size = float(spectrum.sums(spread**2)[0])
     return whole / size, steps / size, lost / size
+
+
+def spreads(found: Mapping[str, Any]) -> dict[str, float]:
+    """Mean over the seeds (first axis) of each quantity, and its standard error where there are more seeds than one."""
+    rows = {name: np.asarray(values, float) for name, values in found.items()}
+    means = {name: float(row.mean()) for name, row in rows.items()}
+    return means | {f"{name}_standard_error": float(row.std(ddof=1) / np.sqrt(len(row))) for name, row in rows.items() if len(row) > 1}
+
+
+def to_ends(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bars from the mean over the seeds (first axis) to the least and the greatest."""
+    mean = values.mean(axis=0)
+    return np.stack([mean - values.min(axis=0), values.max(axis=0) - mean])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small networks on one thread: more wait for each other."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def slope(errors: NDArray[np.float64], steps: NDArray[np.float64]) -> float:

@@ -14,12 +14,17 @@ from sdekit.solve import program
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-SCRIPTS = sorted((ROOT / "paper_figures").glob("*/*.py"))
-every = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}.{path.stem}")
+FIGURES = ROOT / "paper_figures"
+SCRIPTS, LONG = sorted(FIGURES.glob("*/*.py")), sorted(FIGURES.glob("*/long/*.py"))
+
+
+def name_of(path):
+    """As ``python -m`` wants it."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def script(path):
-    return import_module(f"paper_figures.{path.parent.name}.{path.stem}").SCRIPT
+    return import_module(name_of(path)).SCRIPT
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -32,7 +37,7 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-@every
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_claims_of_the_quick_form(path, tmp_path):
     from paper_figures.common import broken
 
@@ -48,20 +53,22 @@ def test_claims_of_the_quick_form(path, tmp_path):
     assert measured == made.main(["--draw", "--out", str(tmp_path)])
 
 
-@every
+@pytest.mark.parametrize("path", SCRIPTS + LONG, ids=name_of)
 def test_committed_numbers(path):
     """They keep the claims, say how they came about, and the table of the paper names the script."""
     from paper_figures.common import broken
 
     record = json.loads((path.parent / "data" / f"{path.stem}.json").read_text("utf-8"))
     assert not broken(record["measured"], script(path).claims)
-    assert record["command"] == f"python -m paper_figures.{path.parent.name}.{path.stem}"
-    assert f"`{path.stem}`" in (path.parent / "claims.md").read_text("utf-8")
+    assert record["command"] == f"python -m {name_of(path)}"
+    _, paper, *name = name_of(path).split(".")
+    text = (FIGURES / paper / "claims.md").read_text("utf-8")
+    assert f"`{'.'.join(name)}`" in text or f"`long.{name[-1]}`" in text
     for suffix in ("png", "pdf"):
         assert path.with_suffix(f".{suffix}").exists()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "paper_figures").glob("*/configs/*.toml")), ids=lambda path: f"{path.parts[-3]}.{path.stem}")
+@pytest.mark.parametrize("path", sorted(FIGURES.glob("*/configs/*.toml")), ids=lambda path: f"{path.parts[-3]}.{path.stem}")
 def test_configurations_make_the_published_calls(path):
     """Each builds its sampler; its calls are those it speaks of: in its header, or nine more for three Runge-Kutta steps."""
     large_scale = import_module("paper_figures.large_scale")
@@ -76,7 +83,7 @@ def test_dry_run(tmp_path):
     for library in ("torch", "diffusers"):
         pytest.importorskip(library)
     large_scale = import_module("paper_figures.large_scale")
-    made = large_scale.main([str(ROOT / "paper_figures" / "recipe" / "configs" / "cifar10_sde.toml"), "--dry-run", "--out", str(tmp_path)])
+    made = large_scale.main([str(FIGURES / "recipe" / "configs" / "cifar10_sde.toml"), "--dry-run", "--out", str(tmp_path)])
     assert made.shape == (8, 3, 32, 32)
     assert np.all(np.isfinite(made))
     assert len(np.unique(made[:, 0, 0, 0])) == 8

@@ -20,6 +20,9 @@ CLAIMS = {
     "plms_50": (4.0e-4, 4.2e-4),
     "pndm_50_over_ddim_1000": (0.0, 0.15),
     "pndm_20_over_ddim_250": (0.8, 1.0),
+    "plms_20_over_pndm_20": (0.99, 1.01),
+    "pndm_50_calls": (59, 59),
+    "plms_50_calls": (51, 51),
 }
 
 
@@ -49,6 +52,8 @@ def compute(quick):
     measured = {f"{name.lower()}_{n}": error for name, n, error, _ in made}
     measured["pndm_50_over_ddim_1000"] = measured["pndm_50"] / measured["ddim_1000"]
     measured["pndm_20_over_ddim_250"] = measured["pndm_20"] / measured["ddim_250"]
+    measured |= {f"{name.lower()}_{n}_calls": calls for name, n, _, calls in made if n in (50, 1000)}
+    measured["plms_20_over_pndm_20"] = measured["plms_20"] / measured["pndm_20"]
     names, n, errors, calls = (np.array(column) for column in zip(*made, strict=True))
     return Found({"names": names, "steps": n, "errors": errors, "calls": calls}, measured, {"schedule": "linear, T = 1000", "spacing": "leading"})
 

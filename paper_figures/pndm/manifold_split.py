@@ -4,10 +4,12 @@ F-PNDM is ahead of DDIM in both kinds of direction; normal to data of this thick
 thin data exactly (``normal_factor``), and treat thicker ones as thin.
 """
 
+from itertools import product
+
 import numpy as np
 
 import sdekit as sk
-from paper_figures.common import Found, Script
+from paper_figures.common import Found, Script, spreads
 from sdekit import grids, methods
 from sdekit.analysis.manifolds import Manifold, manifold_error
 
@@ -28,13 +30,14 @@ CLAIMS = {
 def compute(quick):
     process, circle = sk.catalogue.vp(), Manifold("circle", 16, 0.02)
     steps = [20, 50] if quick else [10, 20, 50, 100]
-    errors = np.zeros((2, len(METHODS), len(steps)))
+    seeds, samples = [0] if quick else [0, 1, 2], 10 if quick else 60
+    errors = np.zeros((2, len(METHODS), len(steps), len(seeds)))
     calls = np.zeros((len(METHODS), len(steps)))
     for j, method in enumerate(METHODS.values()):
-        for k, n in enumerate(steps):
+        for (k, n), (s, seed) in product(enumerate(steps), enumerate(seeds)):
             grid = grids.uniform(n, end=float(process.time_of(0.01)))
-            report = manifold_error(process, circle, n=10 if quick else 60, tolerance=1e-5, method=method, grid=grid)
-            errors[:, j, k], calls[j, k] = (report.normal, report.tangential), report.nfe
+            report = manifold_error(process, circle, n=samples, tolerance=1e-5, method=method, grid=grid, seed=seed)
+            errors[:, j, k, s], calls[j, k] = (report.normal, report.tangential), report.nfe
     at = {n: k for k, n in enumerate(steps)}
     normal, tangential = errors
     measured = {
@@ -45,7 +48,8 @@ def compute(quick):
         "f_pndm_over_fon_tangential_20": tangential[1, at[20]] / tangential[3, at[20]],
     }
     settings = {"shape": "circle", "dimension": 16, "thickness": 0.02, "end": "sigma = 0.01", "grid": "uniform"}
-    return Found({"calls": calls, "errors": errors, "names": np.array(list(METHODS))}, {k: float(v) for k, v in measured.items()}, settings, [0])
+    arrays = {"calls": calls, "errors": errors.mean(axis=3), "names": np.array(list(METHODS))}
+    return Found(arrays, spreads(measured), settings | {"samples of each seed": samples}, seeds)
 
 
 def draw(axes, data):

@@ -34,10 +34,12 @@ def compute(quick):
     exact = fon[:, len(slopes) // 2]
     measured = {
         "fon_20_exact_score": float(exact[0]),
+        "excess_of_fon_20": float(exact[0] - 1.0),
         "largest_change_of_fon": float(np.max(np.abs(fon / exact[:, None] - 1.0))),
         "pseudo_error": float(np.max(np.abs(pseudo - 1.0))),
     }
-    return Found({"c": slopes, "fon": fon, "pseudo": pseudo, "steps": np.array(STEPS)}, measured, {"process": "VP", "grid": "uniform"})
+    settings = {"process": "VP", "grid": "uniform", "c": slopes.tolist(), "steps": STEPS}
+    return Found({"c": slopes, "fon": fon, "pseudo": pseudo, "steps": np.array(STEPS)}, measured, settings)
 
 
 def draw(axes, data):

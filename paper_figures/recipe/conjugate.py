@@ -22,7 +22,7 @@ CLAIMS = {
     "gain_of_I_20": (2.0, 20.0),
     "I_over_II_20_at_their_best": (0.85, 1.2),
     "I_over_II_20_at_half": (2.1, 2.2),
-    "ddim_error": (0.0, 1e-11),
+    "ddim_error": (0.0, 1e-13),
 }
 LAW = Gaussian(0.0, 0.25)
 

@@ -12,7 +12,7 @@ from sdekit import grids
 
 COV = 0.25 * np.array([[1.0, 0.8], [0.8, 1.0]])
 KNOWN = 0.5
-CLAIMS = {"mean": (0.24, 0.26), "variance": (0.12, 0.13), "moved_by_more_steps": (0.0, 0.02), "conditional_mean": (0.395, 0.405)}
+CLAIMS = {"mean": (0.24, 0.26), "variance": (0.12, 0.13), "moved_by_more_steps": (0.0, 0.005), "conditional_mean": (0.395, 0.405)}
 
 
 def overwritten(process, n):
@@ -59,7 +59,8 @@ def compute(quick):
         "conditional_mean": moments[at, 1, 0],
         "conditional_variance": moments[at, 1, 1],
     }
-    return Found({"steps": steps, "moments": moments}, {k: float(v) for k, v in measured.items()}, {"Gamma": 0.01, "exact": [0.4, 0.09]})
+    settings = {"Gamma": 0.01, "exact": [0.4, 0.09], "steps": steps.tolist()}
+    return Found({"steps": steps, "moments": moments}, {k: float(v) for k, v in measured.items()}, settings)
 
 
 def draw(axes, data):

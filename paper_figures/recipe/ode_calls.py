@@ -17,7 +17,7 @@ PROCESSES = {
     "PSLD 0.02": lambda: sk.catalogue.psld(Gamma=0.02),
     "VP": sk.catalogue.vp,
 }
-CLAIMS = {"cld_over_psld_0.02": (1.0, 1.15), "standard_error_of_the_ratio": (0.0, 0.03)}
+CLAIMS = {"cld_over_psld_0.02": (1.0, 1.1), "standard_error_of_the_ratio": (0.0, 0.03)}
 
 
 def calls(process, model, shape, tol, seeds):

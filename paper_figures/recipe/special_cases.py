@@ -18,7 +18,7 @@ LEVEL = {"PROVED": 4, "SAMPLED": 3, "ASSUMED": 2, "UNDECIDED": 1, "REFUTED": 0, 
 CLAIMS = {
     "stationary_proved_of_nine": (9, 9),
     "subvp_and_flow_have_a_fixed_law": (0, 0),
-    "kernel_error": (0.0, 1e-9),
+    "kernel_error": (0.0, 1e-12),
     "no_noise_stationary": (4, 4),
     "no_noise_ergodic": (0, 0),
     "frozen_data_ergodic": (0, 0),

@@ -19,7 +19,8 @@ CLAIMS = {
     "nvv_400": (1.07e-2, 1.09e-2),
     "rvv_400": (2.51e-3, 2.53e-3),
     "nvv_over_rvv": (4.0, 4.5),
-    "naive_over_reduced_oba": (0.3, 3.0),
+    "rse_over_nse": (1.2, 1.35),
+    "naive_over_reduced_oba": (0.95, 1.05),
 }
 
 
@@ -31,6 +32,7 @@ def compute(quick):
     measured = {f"slope_{scheme}": slope(row, steps) for scheme, row in zip(SCHEMES, errors, strict=True)}
     measured |= {f"{scheme}_400": float(row[at]) for scheme, row in zip(SCHEMES, errors, strict=True)}
     measured["nvv_over_rvv"] = measured["nvv_400"] / measured["rvv_400"]
+    measured["rse_over_nse"] = measured["rse_400"] / measured["nse_400"]
     measured["naive_over_reduced_oba"] = measured["oba_400"] / measured["reduced_oba_400"]
     asks = np.array([method.asks for method in made])
     return Found({"steps": steps, "errors": errors, "asks": asks, "names": np.array(SCHEMES)}, measured, {"Gamma": 0.01, "end": 0.05})

@@ -21,6 +21,8 @@ CLAIMS = {
     "cycles_to_a_twentieth_0.6": (17, 40),
     "cycles_to_a_twentieth_1": (7, 11),
     "cycles_to_a_twentieth_2": (2, 5),
+    "cycles_over_bound_0.6": (2.0, 2.5),
+    "cycles_over_bound_2": (0.8, 1.25),
 }
 
 
@@ -34,6 +36,7 @@ def compute(quick):
         tv.append(found)
         measured[f"bound_k_{high:g}"] = bounds.best_cycles(DIAMETER, APART, ADDED, LOW, high)
         measured[f"cycles_to_a_twentieth_{high:g}"] = float(np.argmax(found <= 0.05 * found[0]))
+        measured[f"cycles_over_bound_{high:g}"] = measured[f"cycles_to_a_twentieth_{high:g}"] / measured[f"bound_k_{high:g}"]
         measured[f"rate_{high:g}"] = operator.rate
         measured[f"paper_factor_{high:g}"] = 1.0 - bounds.overlap(DIAMETER, LOW, high)
     settings = {"B": DIAMETER, "TV0": APART, "e": ADDED, "modes": "+-1, variance 0.01, start 0.9 and 0.1"}

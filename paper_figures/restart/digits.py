@@ -1,15 +1,19 @@
 """Real images: the shipped digits network by the ODE, the SDE, Restart as published, and Restart tuned, at equal model calls.
 
 The published interval is for data of standard deviation 0.5 and goes up with that of the digits.  The tuned plan is that of ``tune_restart`` for the
-normal law of the held-out images and the network's own error level by level, found from its residuals there.
+normal law of the held-out images and the network's own error level by level, found from its residuals there: ``long.digits`` tunes, and samples more;
+here its plan for 43 calls is read from its record.
 """
+
+import json
+from pathlib import Path
 
 import numpy as np
 
 import sdekit as sk
-from paper_figures.common import Found, Script
-from sdekit import analysis, grids, methods, plans
-from sdekit.law import Gaussian
+from paper_figures.common import Found, Script, one_thread, spreads, to_ends
+from sdekit import grids, methods, plans
+from sdekit.record import from_record
 from sdekit.torch import features
 
 KINDS = ("ODE", "SDE", "Restart, published", "Restart, tuned")
@@ -22,48 +26,47 @@ CLAIMS = {
 }
 
 
-def tuned(denoise, images, nfe, levels, evaluations):
-    """The plan, and what the search says of it."""
-    error = analysis.score_error(denoise, images.held_out, np.geomspace(0.02, 10.0, levels))
-    law = Gaussian(images.held_out.mean(0, dtype=float), np.cov(images.held_out.reshape(len(images.held_out), -1).T.astype(float)))
-    return analysis.tune_restart(sk.catalogue.edm(), data=law, model=error.surrogate, nfe=nfe, S_noise=1.0, evaluations=evaluations)
+def plans_of(nfe, tuned, scale):
+    """The four, by kind."""
+    heun, cycles = methods.exponential_rk(2), {43: 2, 75: 10}[nfe]
+    ode = plans.run(grids.karras((nfe + 1) // 2), heun)
+    sde = plans.churn(ode, 30.0, 0.01 * scale, scale, 1.007)
+    published = plans.restart(grids.karras(18), [(3, cycles, 0.06 * scale, 0.30 * scale)], snap="nearest")
+    return dict(zip(KINDS, (ode, sde, published, tuned), strict=True))
+
+
+def measure(denoise, images, tuned, *, n, seeds, kinds=KINDS, reference=None, repeats=4):
+    """Samples of each kind at the calls of the tuned plans, beside the floor of real digits; ``reference`` images of the data at most."""
+    real = np.concatenate([images.train, images.held_out])[:reference]
+    maps, scale = [features.pixels(), features.classifier(images)], denoise.sigma_data / 0.5
+    table = np.zeros((len(kinds), len(tuned), len(seeds), len(maps), len(MEASURES), 2))  # the last: value and floor
+    found = {}
+    for i, (nfe, own) in enumerate(tuned.items()):
+        chosen = plans_of(nfe, own, scale)
+        for k, kind in enumerate(kinds):
+            judged = []
+            for s, seed in enumerate(seeds):
+                x = np.asarray(sk.sample(sk.catalogue.edm(), denoise, plan=chosen[kind], n=n, seed=seed).x)
+                rows = features.compare(x, real, maps, repeats=repeats).rows
+                table[k, i, s] = [[[row["measures"][m][part] for part in ("value", "floor")] for m in MEASURES] for row in rows]
+                judged.append(sk.torch.judge(x, images)["confidence"])
+            name, ratio = kind.lower().replace(", ", "_"), table[k, i, :, 1, :, 0] / table[k, i, :, 1, :, 1]
+            found |= {f"{MEASURES[m]}_{name}_over_floor_{nfe}": ratio[:, m] for m in (0, 2, 3)}
+            found[f"confidence_{name}_over_held_out_{nfe}"] = np.array([m.value / m.held_out for m in judged])
+            if k:
+                found[f"frechet_{name}_over_ode_{nfe}"] = table[k, i, :, 1, 0, 0] / table[0, i, :, 1, 0, 0]
+    arrays = {"table": table, "kinds": np.array(kinds), "sizes": np.array(list(tuned)), "measures": np.array(MEASURES)}
+    settings = {"samples of each seed": n, "features": [one.name for one in maps], "published": "CIFAR-10 VP, levels times sigma_data / 0.5"}
+    return Found(arrays, spreads(found), settings, seeds)
 
 
 def compute(quick):
     denoise, images = sk.torch.load("digits"), sk.torch.digits()
-    process, heun, scale = sk.catalogue.edm(), methods.exponential_rk(2), denoise.sigma_data / 0.5
-    sizes, n, seeds = ((43,), 48, [0]) if quick else ((43, 75), 250, [0, 1, 2])
-    maps = [features.pixels(), features.classifier(images)]
-    reference = np.concatenate([images.train, images.held_out])
-    rows, made, measured = {}, {}, {}
-    for nfe in sizes:
-        interval = (3, {43: 2, 75: 10}[nfe], 0.06 * scale, 0.30 * scale)
-        found = tuned(denoise, images, nfe, *((4, 5) if quick else (10, 240)))
-        own = [plans.run(grids.karras((nfe + 1) // 2), heun)]
-        own += [plans.churn(own[0], 30.0, 0.01 * scale, scale, 1.007), plans.restart(grids.karras(18), [interval], snap="nearest"), found.plan]
-        measured |= {f"surrogate_{name}_{nfe}": value for name, value in (("tuned", found.error), ("ode", found.ode), ("sde", found.sde))}
-        for kind, plan in zip(KINDS, own, strict=True):
-            for seed in seeds:
-                run = sk.sample(process, denoise, plan=plan, n=n, seed=seed)
-                made[kind, nfe, seed] = x = np.asarray(run.x)
-                own_rows = features.compare(x, reference, maps, repeats=4).rows
-                rows[kind, nfe, seed] = [[list(row["measures"][m].values()) for m in MEASURES] for row in own_rows]
-    table = np.array([[[rows[kind, nfe, seed] for seed in seeds] for nfe in sizes] for kind in KINDS])  # kind, calls, seed, map, measure, value
-    mean = table.mean(axis=2)
-    for i, nfe in enumerate(sizes):
-        for k, kind in enumerate(KINDS):
-            name = kind.lower().replace(", ", "_")
-            measured[f"frechet_{name}_over_ode_{nfe}"] = float(mean[k, i, 1, 0, 0] / mean[0, i, 1, 0, 0])
-            measured[f"frechet_{name}_over_floor_{nfe}"] = float(mean[k, i, 1, 0, 0] / mean[k, i, 1, 0, 1])
-            measured[f"precision_{name}_over_floor_{nfe}"] = float(mean[k, i, 1, 2, 0] / mean[k, i, 1, 2, 1])
-            measured[f"recall_{name}_over_floor_{nfe}"] = float(mean[k, i, 1, 3, 0] / mean[k, i, 1, 3, 1])
-            judged = [sk.torch.judge(made[kind, nfe, seed], images)["confidence"] for seed in seeds]
-            measured[f"confidence_{name}_over_held_out_{nfe}"] = float(np.mean([m.value / m.held_out for m in judged]))
-            spread = table[k, i, :, 1, 0, 0] / table[0, i, :, 1, 0, 0]
-            measured[f"frechet_{name}_over_ode_{nfe}_standard_error"] = float(spread.std(ddof=1) / np.sqrt(len(seeds))) if len(seeds) > 1 else 0.0
-    arrays = {"table": table, "kinds": np.array(KINDS), "sizes": np.array(sizes), "measures": np.array(MEASURES)}
-    settings = {"samples of each seed": n, "features": [one.name for one in maps], "published": "CIFAR-10 VP, levels times sigma_data / 0.5"}
-    return Found(arrays, measured, settings, seeds)
+    record = json.loads((Path(__file__).parent / "long" / "data" / "digits.json").read_text("utf-8"))["settings"]["tuned"]
+    tuned = {43: from_record(record["43"])}
+    few = {"n": 32, "seeds": [0], "kinds": (KINDS[0], *KINDS[2:]), "reference": 500, "repeats": 3}
+    with one_thread():
+        return measure(denoise, images, tuned, **(few if quick else {"n": 64, "seeds": [0, 1]}))
 
 
 def draw(axes, data):
@@ -72,12 +75,13 @@ def draw(axes, data):
         for k, kind in enumerate(data["kinds"]):
             ratio = table[k, :, :, 1, measure, 0] / table[k, :, :, 1, measure, 1]
             at = np.arange(len(sizes)) + 0.15 * (k - 1.5)
-            ax.errorbar(at, ratio.mean(axis=1), ratio.std(axis=1), linestyle="", label=str(kind))
+            ax.errorbar(at, ratio.mean(axis=1), to_ends(ratio.T), linestyle="", label=str(kind))
         ax.axhline(1.0, color="grey", linewidth=0.8)
         ax.set_xticks(range(len(sizes)), [f"{size} calls" for size in sizes])
         ax.set(title=str(data["measures"][measure]), xlim=(-0.6, len(sizes) - 0.4))
     axes[0].set_ylabel("in units of the floor (real digits)")
-    axes[0].legend(fontsize="small")
+    axes[0].margins(y=0.35)
+    axes[0].legend(fontsize="small", loc="upper left", ncols=2)
 
 
 SCRIPT = Script(__file__, compute, draw, CLAIMS, panels=3, size=(11.0, 4.0))

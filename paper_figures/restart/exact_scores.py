@@ -46,9 +46,10 @@ def compute(quick):
     column = wrong[:, at.index(75)]
     measured = {
         f"ratio_exact_{name}_{nfe}": float(ratios[i, j]) for i, name in enumerate(laws) for j, nfe in enumerate(at)
-    } | {"least_ratio_exact": float(ratios.min()), "ratio_shift_0.5_75": float(column[-1])}  # fmt: skip
+    } | {"least_ratio_exact": float(ratios.min()), "largest_ratio_exact": float(ratios.max()), "ratio_shift_0.5_75": float(column[-1])}  # fmt: skip
     measured["shift_of_equal_error_75"] = float(np.interp(0.0, -np.log(column), SHIFTS))
-    return Found({"ratios": ratios, "laws": np.array(list(laws)), "calls": np.array(at), "wrong": wrong, "shifts": SHIFTS}, measured)
+    arrays = {"ratios": ratios, "laws": np.array(list(laws)), "calls": np.array(at), "wrong": wrong, "shifts": SHIFTS}
+    return Found(arrays, measured, {"laws": len(laws), "settings": len(rows)})
 
 
 def draw(axes, data):

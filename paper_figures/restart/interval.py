@@ -41,7 +41,8 @@ def compute(quick):
             f"best_over_none_{name}": float(long[0].min() / none),
             f"early_over_none_{name}": float(late[0] / none),
         }
-    return Found(arrays, measured, {"K": K, "grid": "karras(18)"})
+    lengths = {"longest": float(highs[-1]), "length over t_min": 0.3, "earliest t_min": float(lows[0].round(2))}
+    return Found(arrays, measured, {"K": K, "grid": "karras(18)"} | lengths)
 
 
 def draw(axes, data):
