@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 import sdekit as sk
@@ -120,6 +121,11 @@ class Script:
             ax.set_prop_cycle(color=COLOURS, marker=list(MARKERS))
             ax.grid(alpha=0.25)
         self.draw(axes, data)
+        for ax in axes:
+            if ax.get_xscale() == "log" and abs(math.log10(ax.get_xlim()[1] / ax.get_xlim()[0])) < 2.0:  # enough labels, none over another
+                ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                ax.xaxis.set_major_formatter("{x:g}")
+                ax.xaxis.set_minor_formatter(NullFormatter())
         figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
 

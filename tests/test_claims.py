@@ -1,7 +1,7 @@
 """The tables of claims say what the committed data say: each row names a script with bounds, its verdict is one of four, its numbers are measured.
 
-A number in the columns "ours" and "verdict" is a measured one to the digits quoted, or a setting; after "below" or "within" it is a bound that the script holds.
-Code in backticks is not read, nor are exponents.
+A number in the columns "ours" and "verdict" is a measured one to the digits quoted, or a setting; after "below" or "within" it is a bound that the
+script holds.  Code in backticks is not read, nor are exponents.
 """
 
 import json

@@ -94,3 +94,15 @@ def test_a_broken_claim_is_seen():
 
     claims = {"low": (0.0, 1.0), "missing": (0.0, 1.0), "nan": (0.0, 1.0), "fine": (0.0, 1.0)}
     assert broken({"low": -1e-9, "nan": float("nan"), "fine": 1.0}, claims) == ["low", "missing", "nan"]
+
+
+def test_spreads_and_bars():
+    from paper_figures.common import spreads, to_ends
+
+    assert spreads({"one": [2.0], "two": [1.0, 3.0]}) == {"one": 2.0, "two": 2.0, "two_standard_error": 1.0}
+    assert np.array_equal(to_ends(np.array([[1.0, 0.0], [5.0, 0.0], [6.0, 3.0]])), [[3.0, 1.0], [2.0, 2.0]])
+
+
+def test_the_dearest_goes_first():
+    run = import_module("paper_figures.all")
+    assert run.cost("recipe.none") > run.cost("restart.toy") > run.cost("recipe.hsm") > 0.0

@@ -65,7 +65,7 @@ def draw(axes, data):
         ax.loglog(data["calls"][own], data["errors"][own], label=name)
     at = float(data["errors"][(data["names"] == "DDIM") & (data["steps"] == 1000)][0])
     ax.axhline(at, color="grey", linestyle=":")
-    ax.annotate("DDIM, 1000 steps", (10, 1.1 * at), color="grey")
+    ax.annotate("DDIM, 1000 steps", (120, 1.1 * at), color="grey")
     ax.set(xlabel="model calls", ylabel="largest error of a path", title="50 steps of PNDM beat 1000 of DDIM, with exact scores")
     ax.legend()
 

@@ -84,8 +84,6 @@ def draw(axes, data):
     for kind in ("ODE", "SDE, churn", "SDE, vanilla", "Restart"):
         left.loglog(data[kind][:, 3], data[kind][:, 2], linestyle="", markersize=4, label=kind)
     left.set(xlabel="additional error", ylabel="contracted error", title="W2, at most 64 calls")
-    left.set_xticks([0.2, 0.5, 1.0, 2.0], ["0.2", "0.5", "1", "2"])
-    left.set_xticks([], minor=True)
     left.legend(fontsize="small")
     right.bar(data["names"], data["w1"].mean(axis=0), yerr=to_ends(data["w1"]), color=["#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"])
     right.set(ylabel="W1", title="two modes, wrong weights above 1.5, 75 calls")
