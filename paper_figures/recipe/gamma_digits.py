@@ -24,7 +24,7 @@ CLAIMS = {
 
 def compute(quick):
     denoise, images = sk.torch.load("digits"), sk.torch.digits()
-    gammas, n, steps, seeds = ((0.0, 0.01, 0.25), 32, 10, [0]) if quick else (GAMMAS, 128, STEPS, [0, 1, 2])
+    gammas, n, steps, seeds = ((0.0, 0.01, 0.25), 48, 24, [0]) if quick else (GAMMAS, 128, STEPS, [0, 1, 2])
     plan = plans.run(grids.quadratic(steps - 1, end=1e-3), methods.euler_maruyama()).then(plans.denoise())
     ratio = np.zeros((len(seeds), len(gammas), len(NAMES)))
     with one_thread():
