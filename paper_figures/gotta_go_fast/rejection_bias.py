@@ -11,7 +11,7 @@ The third panel is the noise itself: steps of 0.1 that are rejected and halved w
 import numpy as np
 
 import sdekit as sk
-from paper_figures.common import Found, Script, slope
+from paper_figures.common import COLOURS, Found, Script, slope
 from sdekit.analysis.adaptivity import control_loop, error_spread
 from sdekit.control import gotta_go_fast
 from sdekit.law import Gaussian
@@ -104,15 +104,15 @@ def draw(axes, data):
         for i, mode in enumerate(MODES):
             ratio, error, _, rejected = data[f"{name}_{mode}"].T
             at = dimensions[: len(ratio)]
-            axes[0].errorbar(at, ratio, 2.0 * error, label=f"{name.upper()}, {mode}", color=f"C{i}", linestyle=style, capsize=2)
-            axes[1].plot(at, rejected, label=f"{name.upper()}, {mode}", color=f"C{i}", linestyle=style)
+            axes[0].errorbar(at, ratio, 2.0 * error, label=f"{name.upper()}, {mode}", color=COLOURS[i], linestyle=style, capsize=2)
+            axes[1].plot(at, rejected, label=f"{name.upper()}, {mode}", color=COLOURS[i], linestyle=style)
     axes[0].axhline(1.0, color="grey", linewidth=0.8, marker="")
     axes[0].set(xscale="log", yscale="log", xlabel="elements d", title="variance over the true one (2 standard errors)")
     axes[0].minorticks_off()
     axes[0].set_yticks([1.0, 1.5, 2.0, 3.0, 4.0], ["1", "1.5", "2", "3", "4"])
     axes[1].plot(dimensions, data["predicted"], color="k", marker="", linestyle=":", label="of the controller alone")
     axes[1].set(xscale="log", xlabel="elements d", title="part of attempts that is rejected")
-    axes[2].bar(data["modes"], data["noise"], color=["C0", "C1", "C2"])
+    axes[2].bar(data["modes"], data["noise"], color=COLOURS[:3])
     axes[2].axhline(1.0, color="grey", linewidth=0.8, marker="")
     axes[2].set(title="variance of the increments over the time")
     for ax in axes[:2]:
