@@ -158,7 +158,7 @@ CLAIMS = {
     "Euler-Heun_calls_over_euler": (1.999, 2.001),
     "RKMil_steps": (1e6, float("inf")),
     "ISSEM_steps": (30.0, 1000.0),
-    "ISSEM_w2_over_euler": (0.0, 20.0),
+    "ISSEM_w2_over_euler": (3.0, 40.0),
 }
 
 

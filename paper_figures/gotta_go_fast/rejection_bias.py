@@ -24,13 +24,13 @@ EQUATIONS = {"vp": (sk.catalogue.vp(), 0.25, 0.0078, 1e-3), "ve": (sk.catalogue.
 DIMENSIONS = (1, 4, 16, 64, 256)
 
 CLAIMS = {
-    "vp_path_1_ratio": (0.93, 1.08),
+    "vp_path_1_ratio": (0.9, 1.1),
     "vp_redraw_1_ratio": (2.1, 2.65),
     "vp_retain_1_ratio": (1.22, 1.45),
     "vp_redraw_4_ratio": (1.2, 1.42),
-    "ve_path_1_ratio": (0.93, 1.07),
+    "ve_path_1_ratio": (0.9, 1.1),
     "ve_redraw_1_ratio": (3.6, 4.6),
-    "ve_retain_1_ratio": (1.3, 1.7),
+    "ve_retain_1_ratio": (1.25, 1.8),
     "vp_redraw_1_rejected": (0.39, 0.49),
     "vp_redraw_64_rejected": (0.17, 0.26),
     "vp_redraw_64_rejected_over_predicted": (0.8, 1.15),

@@ -2,7 +2,7 @@
 
 One sample of 196,608 elements a tolerance.  Calls follow the logarithm of the top level, not the size of the image.  The ODE keeps the mismatch of
 the prior, which the noise forgets.  W2 of a single grid differs by up to ten times from sample to sample: its ratios to Euler-Maruyama are
-recorded, and nothing is claimed of them.
+recorded, and no bound holds them.
 """
 
 import numpy as np
