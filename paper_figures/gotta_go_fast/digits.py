@@ -1,6 +1,6 @@
 """Real images: the shipped digits network on VP under every mode of adaptive runs, beside fixed grids at the same mean calls.
 
-With 64 elements the bias of rejection is a few percent of a variance, below what 200 samples show: Frechet distances are at the floor, in
+With 64 elements the bias of rejection is a few percent of a variance, below what 900 samples show: Frechet distances are at the floor, in
 no order that means anything, and precision is a little higher with noise than without.  What differs is the calls.  They vary little from sample to
 sample: slots that wait for the slowest of 32 cost up to a tenth more, with redrawn noise up to a sixth.
 """
