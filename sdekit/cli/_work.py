@@ -79,6 +79,8 @@ def _model(name: str, device: str | None, precision: str | None, compiled: bool)
     from ..torch import models
 
     denoise = models.load(name)
+    if hasattr(denoise, "gradient"):
+        raise BadInput(f"model {name!r} is a classifier: it guides a denoiser (sdekit.torch.guidance.Classified), but samples nothing itself")
     return denoise.prepared(device, precision, compiled)
 
 

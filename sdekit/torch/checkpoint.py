@@ -18,7 +18,7 @@ import torch  # isort: skip  (after .network, which says what to install)
 __all__ = ["RECORD", "State", "keep", "resume_from"]
 
 RECORD = "checkpoint.json"
-_FORMAT = "sdekit.checkpoint/2"
+_FORMAT = "sdekit.checkpoint/3"
 
 
 class State:
@@ -31,6 +31,12 @@ class State:
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimiser = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
         self.step, self.loss, self.seconds = 0, math.nan, 0.0
+
+    def begin(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take another network's weights; what it lacks, a class embedding, is zero: each class is at first what that network does without."""
+        for module in (self.network, self.average):
+            own = module.state_dict()
+            module.load_state_dict({name: weights.get(name, torch.zeros_like(tensor)) for name, tensor in own.items()})
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that the next step depends on."""

@@ -2,7 +2,7 @@ r"""What training gives beside a denoiser: the score of the whole state, a class
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .._array import is_torch, like, to_host
 from ..errors import BadInput, unknown
+from ..process import Process
 from ..record import from_record
 from .levels import levels_of
 from .losses import Classification, Denoising, Loss
@@ -111,15 +112,34 @@ class NetworkClassifier(Network):
         with torch.no_grad():
             return self._logs(y, sigma)
 
+    def given(self, label: Any, process: Process | None = None) -> Callable[[torch.Tensor, Any], torch.Tensor]:
+        r"""``log p(c | y; sigma) -> (n,)`` of a class, or a class each (n,), with torch's gradient.
+
+        It is what :func:`~sdekit.torch.guidance.Classified` takes.  With a process it is ``log p(c | z, t)`` of the whole state (k, n, *shape), by
+        :math:`y = \psi^T S^{-1} z / SNR`.
+        """
+        own = torch.as_tensor(as_labels(label, self.classes))
+
+        def of_data(y: torch.Tensor, sigma: Any) -> torch.Tensor:
+            return self._logs(y, sigma).gather(1, own.to(y.device).expand(y.shape[0])[:, None])[:, 0]
+
+        if process is None:
+            return of_data
+        kernel_at = process.kernel
+
+        def of_state(z: torch.Tensor, t: Any) -> torch.Tensor:
+            kernel = kernel_at(float(t))
+            return of_data(torch.tensordot(torch.from_numpy(kernel.observe).to(z), z, 1), float(kernel.sigma_eff))
+
+        return of_state
+
     def gradient(self, y: Any, sigma: Any, label: Any) -> Any:
         r""":math:`\nabla_y \log p(c | y)` (n, *shape) for a class, or a class each (n,)."""
         if not is_torch(y):
             return self.gradient(torch.from_numpy(np.asarray(y, float)), sigma, label).numpy()
-        chosen = torch.as_tensor(as_labels(label, self.classes), device=y.device).expand(y.shape[0])
         with torch.enable_grad():
             point = y.detach().requires_grad_(True)
-            logs = self._logs(point, sigma).gather(1, chosen[:, None]).sum()
-            return torch.autograd.grad(logs, point)[0]
+            return torch.autograd.grad(self.given(label)(point, sigma).sum(), point)[0]
 
 
 def model_of(loss: Loss, network: torch.nn.Module, shape: Sequence[int], record: Mapping[str, Any], classes: int | None) -> Any:

@@ -103,6 +103,7 @@ def train(
     *,
     loss: Loss | None = None,
     network: Mapping[str, Any] | None = None,
+    start: str | os.PathLike[str] | None = None,
     every: int = 500,
     resume: bool = True,
     progress: bool = True,
@@ -123,6 +124,9 @@ def train(
         of a process, :class:`~sdekit.torch.losses.Classification` a classifier of noisy images.
     network : mapping, optional
         Changes to :func:`~sdekit.torch.network.unet_config`.
+    start : name or path, optional
+        A model (see :func:`sdekit.torch.load`) with the same network, whose weights the run starts from; its sha256 goes into the record.  A model
+        without classes may start one with them: each class is at first denoised as none.
     every : int
         Steps between checkpoints.
     resume : bool
@@ -144,8 +148,8 @@ def train(
     Raises
     ------
     BadInput
-        For settings out of range, a folder that cannot be written, a checkpoint that is damaged or made with other settings, or a loss that
-        is not finite.
+        For settings out of range, a folder that cannot be written, a checkpoint that is damaged or made with other settings, a start with
+        another network, or a loss that is not finite.
     MissingExtra
         Without torch, safetensors or diffusers.
 
@@ -169,11 +173,15 @@ def train(
     shape = {"out_channels": outside} | ({} if chosen.label_dropout is None else {"num_class_embeds": data.classes + 1})
     config = unet_config((inside, *data.shape[1:]), **{**shape, **(network or {})})
     parts = {"settings": asdict(chosen), "network": config, "data": data.as_dict(), "objective": objective.as_dict()}
+    origin = None if start is None else _origin(start, config)
+    parts["start"] = {} if origin is None else {"model": Path(str(start)).name, "sha256": origin.record["sha256"]}
     identity = json.loads(json.dumps(parts))
     place = local_device(str(device))
     with world(str(device)) as workers:
         share(chosen.batch, workers)
         state = State(config, chosen.seed, place)
+        if origin is not None:
+            state.begin(origin.network.state_dict())
         path = folder(out)
         if resume:
             resume_from(path, state, identity)
@@ -197,6 +205,16 @@ def _objective(data: Images, loss: Loss | None, chosen: Settings, given: Mapping
     if chosen.label_dropout is not None and not isinstance(loss, Denoising):
         raise BadInput(f"label_dropout goes with a denoiser, not with {type(loss).__name__}: leave it out")
     return loss
+
+
+def _origin(start: str | os.PathLike[str], config: Mapping[str, Any]) -> Any:
+    """The model to start from, if its network is that of ``config``; dropout may differ, and a class embedding be missing."""
+    model = load(start)
+    own, free = model.record["network"], {"dropout"} | ({"num_class_embeds"} - set(model.record["network"]))
+    for key in sorted((set(own) | set(config)) - free):
+        if own.get(key) != config.get(key):
+            raise BadInput(f"start = {str(start)!r}: its network has {key} = {own.get(key)!r}, this one has {config.get(key)!r}; they must be equal")
+    return model
 
 
 def _run(

@@ -398,3 +398,29 @@ def test_the_command_line_trains_on_folders_classes_and_states(tmp_path, capsys)
     capsys.readouterr()
     assert main(["sample", "psld", *sample]) == 2
     assert "was trained on another psld" in capsys.readouterr().err
+
+
+def test_a_run_that_starts_from_a_model_is_at_first_that_model(whole, images, tmp_path):
+    """A class embedding of zeros changes nothing; with a rate of almost zero every class, and none, is denoised as by the model."""
+    y = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    run = {**RUN, "steps": 1, "rate": 1e-12, "label_dropout": 0.5}
+    made = training.train(images, tmp_path / "still", **run, start=whole)
+    for label in (None, 3):
+        assert torch.allclose(made.given(label)(y, 0.7), load(whole)(y, 0.7), atol=1e-6)
+    assert made.record["start"] == {"model": whole.name, "sha256": weights(whole)}
+    assert not torch.allclose(training.train(images, tmp_path / "anew", **run)(y, 0.7), load(whole)(y, 0.7), atol=1e-2)
+
+
+def test_a_run_that_starts_from_a_model_is_resumed_as_such(whole, images, tmp_path):
+    run = {**RUN, "label_dropout": 0.5, "start": whole}
+    training.train(images, tmp_path / "once", **run)
+    with pytest.raises(Stopped):
+        training.train(images, tmp_path / "cut", **run, watch=stop_at(5))
+    with pytest.raises(sk.BadInput, match="holds a run with model = 'whole0', this one has None"):
+        training.train(images, tmp_path / "cut", **{**run, "start": None})
+    training.train(images, tmp_path / "cut", **run)
+    assert weights(tmp_path / "cut") == weights(tmp_path / "once")
+    with pytest.raises(sk.BadInput, match=r"start = 'digits': its network has attention_head_dim = 16, this one has 4; they must be equal"):
+        training.train(images, tmp_path / "other", **{**run, "start": "digits"})
+    with pytest.raises(sk.BadInput, match="num_class_embeds = 11, this one has None"):
+        training.train(images, tmp_path / "other", **RUN, start=tmp_path / "once")
