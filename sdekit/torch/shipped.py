@@ -35,7 +35,7 @@ def runs(images: Images) -> dict[str, dict[str, Any]]:
     """What :func:`~sdekit.torch.train` was given for each model."""
     return {
         "digits": {},
-        "digits_classes": {"start": "digits", "label_dropout": 0.1, "steps": 2000},
+        "digits_classes": {"start": "digits", "label_dropout": 0.2, "steps": 1000, "rate": 1e-3},
         "digits_classifier": {"loss": Classification(images.spread, images.classes, (0.3, 1.6)), "network": _SMALL, "steps": 4000},
     }
 
