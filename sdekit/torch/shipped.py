@@ -21,7 +21,7 @@ from ..files import write_json
 from ..sampling import sample
 from .data import Images, digits
 from .losses import Classification
-from .metrics import judge
+from .metrics import _classifier, judge
 from .models import load
 from .training import train
 
@@ -35,13 +35,16 @@ def runs(images: Images) -> dict[str, dict[str, Any]]:
     """What :func:`~sdekit.torch.train` was given for each model."""
     return {
         "digits": {},
-        "digits_classes": {"start": "digits", "label_dropout": 0.2, "steps": 1000, "rate": 1e-3},
+        "digits_classes": {"start": "digits", "label_dropout": 0.1, "steps": 2000},
         "digits_classifier": {"loss": Classification(images.spread, images.classes, (0.3, 1.6)), "network": _SMALL, "steps": 4000},
     }
 
 
 def judged(denoise: Any, images: Images) -> dict[str, Any]:
-    """The judgement of 200 samples without a class and, from a network with classes, of 20 of each class, by PSLD at 18 steps."""
+    """The judgement of 200 samples without a class and, from a network with classes, of 20 of each class, by PSLD at 18 steps.
+
+    With classes there is also the share of samples that judge's classifier takes for the class asked for; judge itself does not see what was asked.
+    """
 
     def made(model: Any, n: int, seed: int) -> Any:
         return sample(catalogue.psld(), model, method=methods.exponential(2), grid=grids.karras(18), n=n, seed=seed).x
@@ -53,6 +56,9 @@ def judged(denoise: Any, images: Images) -> dict[str, Any]:
     for name, x in samples.items():
         measures = judge(x, images).measures
         found[name] = {m.name: {"value": m.value, "held_out": m.held_out, "limit": m.limit, "passed": m.passed} for m in measures}
+    if "each_class" in samples:
+        seen = _classifier(images, 0).predict(samples["each_class"].reshape(len(samples["each_class"]), -1))
+        found["accuracy"] = float(np.mean(seen == np.repeat(np.arange(denoise.classes), 20)))
     return found
 
 

@@ -50,6 +50,16 @@ def test_the_class_helps_and_another_class_misleads(denoise, images, sigma):
         assert np.mean(gain) > 4.0 * np.std(gain) / np.sqrt(len(gain))
 
 
+def test_the_class_takes_away_as_much_error_as_it_holds_information(denoise, images):
+    r"""Guo, Shamai and Verdu 2005: :math:`I(c; y) = \frac12 \int E|D - x_0|^2 - E|D_c - x_0|^2 \, d\sigma^{-2}`; with little noise log 10.
+
+    A network that has not learnt enough without the class, or too much with it, gives another number.
+    """
+    x0, labels, levels = images.held_out.astype(float), images.held_out_labels, np.geomspace(20.0, 0.2, 10)
+    gains = [64.0 * np.mean(errors(denoise, x0, sigma) - errors(denoise.given(labels), x0, sigma)) / sigma**2 for sigma in levels]
+    assert np.trapezoid(gains, -np.log(levels)) == pytest.approx(np.log(10.0), rel=0.15)
+
+
 @pytest.mark.parametrize("name", ["edm", "psld"])
 def test_samples_of_each_class_are_of_it_and_pass(denoise, images, name):
     labels = np.arange(200) % 10
