@@ -114,15 +114,13 @@ def test_its_gradient_is_that_of_finite_differences(images):
 def test_it_guides_the_denoiser_without_classes(classify, denoise, images, name):
     """Of 30 samples the share that is of the class asked for, by judge's classifier, which has seen no noise: a tenth without guidance."""
     labels = np.arange(30) % 10
-    run = {"method": sk.methods.exponential(2), "grid": sk.grids.karras(12), "n": 30, "seed": 2}
-    shares = [
+    run = {"method": sk.methods.exponential(2), "grid": sk.grids.karras(14), "n": 30, "seed": 2}
+    free, led = (
         np.mean(_classifier(images, 0).predict(sk.sample(getattr(sk.catalogue, name)(), model, **run).x.reshape(30, -1)) == labels)
-        for model in (denoise, Classified(denoise, classify.given(labels)), Classified(denoise, classify.given(labels), 3.0))
-    ]
-    assert shares[0] < 0.3
-    assert shares[1] > shares[0] + 0.4
-    assert shares[2] >= shares[1] - 0.05
-    assert shares[2] > 0.9
+        for model in (denoise, Classified(denoise, classify.given(labels), 2.0))
+    )
+    assert free < 0.3
+    assert led > 0.65  # by chance: 1e-13
 
 
 def test_on_the_whole_state_it_is_the_same_guide():
