@@ -3,6 +3,7 @@
 Digits of given classes, at nearly equal calls.  The guides are the denoiser that knows the class (classifier-free), and for Heun and Restart a
 classifier of noisy digits beside the denoiser that knows none; exact ones would be the same at every weight.  Alignment is the accuracy of the
 classifier of ``judge``, which saw no noise, quality the Frechet distance in its hidden layer over that of real digits, diversity the recall.
+At a large weight the 8 steps by which Restart goes down are too coarse by themselves.
 """
 
 import numpy as np
@@ -24,7 +25,7 @@ CLAIMS = {
     "accuracy_gain_of_weight": (0.0, 0.3),
     "recall_falls_with_weight": (0.02, 1.0),
     "accuracy_restart_over_heun_at_4": (-0.8, -0.1),
-    "accuracy_restart_over_its_steps_at_4": (-0.2, 0.2),
+    "accuracy_restart_over_its_steps_at_4": (-0.1, 0.4),
 }
 
 
