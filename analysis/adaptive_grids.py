@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..pairs import ends
 from ..control import Control, Controller
 from ..errors import BadInput, whole
 from ..grids import Grid, times
@@ -23,6 +22,7 @@ from ..law import Gaussian
 from ..methods import Method
 from ..modes import Basis, Spectral, eigen, pixels
 from ..modes.laws import diagonal
+from ..pairs import ends
 from ..process import Process
 from ..reverse import Reverse
 from ..tableau import Rows, Step
