@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_digits import errors
 
 import sdekit as sk
 from sdekit.torch import models, shipped
@@ -19,12 +20,6 @@ def images():
 @pytest.fixture(scope="module")
 def denoise():
     return models.load("digits_classes")
-
-
-def errors(denoise, x0, sigma):
-    """Mean squared error of each image's pixels at a level, always with the same noise."""
-    y = x0 + sigma * np.random.default_rng(1).standard_normal(x0.shape)
-    return np.mean((np.asarray(denoise(y, sigma)) - x0).reshape(len(x0), -1) ** 2, axis=1)
 
 
 def test_it_is_what_its_record_says(denoise, images):
