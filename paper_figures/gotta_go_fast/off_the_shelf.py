@@ -157,6 +157,12 @@ CLAIMS = {
     "SRA3, difference_calls_over_euler": (0.1, 0.8),
     "Euler-Heun_calls_over_euler": (1.999, 2.001),
     "RKMil_steps": (1e6, float("inf")),
+    "Euler-Heun_w2_over_euler": (0.03, 0.5),
+    "Lamba, default_w2_over_euler": (5.0, 40.0),
+    "Lamba, atol_w2_over_euler": (5.0, 40.0),
+    "Lamba, atol and rtol_w2_over_euler": (2.0, 15.0),
+    "Lamba Euler-Heun_calls_over_euler": (0.1, 0.5),
+    "Lamba Euler-Heun_w2_over_euler": (0.4, 1.2),
     "ISSEM_steps": (30.0, 1000.0),
     "ISSEM_w2_over_euler": (3.0, 40.0),
 }
@@ -183,8 +189,9 @@ def compute(quick):
     for name, (calls, w2, _) in zip(names, rows, strict=True):
         measured |= {f"{name}_calls_over_euler": float(calls), f"{name}_w2_over_euler": w2 / thousand}
     measured |= {"ISSEM_steps": len(grid) - 1.0, "ISSEM_products": float(products), "RKMil_steps": float(along(replica, milstein)[1][-1])}
+    measured["ISSEM_calls_with_differences"] = (len(grid) - 1.0) * (len(replica.variances) + 1)
     arrays = {"names": np.array(names), "rows": np.array(rows), "euler": np.array([thousand])}
-    return Found(arrays, measured, {"d": len(replica.variances), "paper": PAPER}, list(seeds))
+    return Found(arrays, measured, {"d": len(replica.variances), "euler_steps": 1000, "paper": PAPER}, list(seeds))
 
 
 def draw(axes, data):

@@ -14,6 +14,7 @@ import sdekit as sk
 from paper_figures.common import COLOURS, Found, Script, slope
 from sdekit.analysis.adaptivity import control_loop, error_spread
 from sdekit.control import gotta_go_fast
+from sdekit.increments import Increments
 from sdekit.law import Gaussian
 from sdekit.noise import Addressed
 from sdekit.pieces import Pieces, Repeated
@@ -56,7 +57,10 @@ def noise_itself(mode, n, end=1.0, first=0.1, bound=0.2):
     """Sums of the accepted increments of each path."""
     ids, reference = np.arange(n), np.empty(0)
     source = Addressed(0)
-    path = Pieces(source, ids, (), 1, False, reference) if mode == "path" else Repeated(source, ids, (), 1, False, reference, retain=mode == "retain")
+    if mode == "path":
+        path = Pieces(source, ids, (), Increments(1, areas=False), reference)
+    else:
+        path = Repeated(source, ids, (), 1, reference, retain=mode == "retain")
     t, h, total = np.zeros(n), np.full(n, first), np.zeros(n)
     while np.any(t < end):
         h = np.where((t < end) & (t + h > end - 1e-12), end - t, h)  # a path that is through goes on and is not counted
@@ -91,6 +95,7 @@ def compute(quick):
             if mode == "redraw" and not quick:  # over those that stand out of the noise
                 measured[f"{name}_bias_falls_as_d_to_the"] = -slope(arrays[f"{name}_{mode}"][[0, 2], 0] - 1.0, arrays["dimensions"][[0, 2]])
     n = 2000 if quick else 20_000
+    measured |= {f"predicted_{d}_rejected": float(rate) for d, rate in zip(dimensions, predicted, strict=True)}
     measured |= {f"{mode}_noise": float(np.mean(noise_itself(mode, n) ** 2)) for mode in MODES}
     arrays |= {"predicted": predicted, "noise": np.array([measured[f"{mode}_noise"] for mode in MODES]), "modes": np.array(MODES)}
     settings = {"rtol": RTOL, "equations": {name: {"variance": v, "atol": a, "end": e} for name, (_, v, a, e) in EQUATIONS.items()}, "blocks": BLOCKS,
