@@ -26,6 +26,7 @@ import numpy as np
 
 import sdekit as sk
 from sdekit.brownian import Cell, split
+from sdekit.increments import Increments, Law
 from sdekit.pieces import Pieces
 
 D, VARIANCE, END = 16, 0.25, 1e-3
@@ -86,14 +87,14 @@ class Recorded(Pieces):
 
     log: ClassVar[list[tuple[Any, Any, Any, Any]]] = []
 
-    def __init__(self, noise: Any, ids: Any, shape: Any, channels: int, areas: bool, reference: Any, **place: Any) -> None:
-        super().__init__(noise, ids, shape, channels, True, reference, **place)
-        self._wanted = (2 if areas else 1) * channels
+    def __init__(self, noise: Any, ids: Any, shape: Any, law: Law, reference: Any, **place: Any) -> None:
+        super().__init__(noise, ids, shape, Increments(law.channels, areas=True), reference, **place)
+        self._wanted = law.kinds * law.channels
 
-    def plan(self, h: Any, load: Any) -> None:
+    def plan(self, nodes: Any, load: Any) -> None:
         """Remember the lengths."""
-        super().plan(h, load)
-        self._asked = self.ids.copy(), h.copy()
+        super().plan(nodes, load)
+        self._asked = self.ids.copy(), nodes[0] - nodes[-1]
 
     def made(self) -> list[Any]:
         """The increments, and the areas if they are asked for."""
