@@ -75,8 +75,8 @@ class Held:
     z, other, first : lists of arrays
         The state, what the tolerance reads of the last accepted step, and the model's answer at the state where that is known.
     more : list of arrays
-        States of samples that wait for a slot.
-    tried : lists of arrays
+        States of the samples that come in.
+    tried : three lists of arrays, or None
         What ``z``, ``other`` and ``first`` become where ``accepted``.
     writes : list of (target, who, at)
         States to be written down: ``target[who] = z[at]``, block by block.
